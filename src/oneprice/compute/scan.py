@@ -1,0 +1,304 @@
+"""Reading JSON bytes in compiled code: the few steps that hot decoders are made of.
+
+Every step takes the frame as a `uint8` array and a position, and returns the position behind what it read. A negative
+position means that the bytes are not what the step expected (`MALFORMED`) or that a number has more digits than its
+exponent can hold (`INEXACT`); steps pass a negative position through, so a decoder tests once at the end. Only compact
+or spaced standard JSON is accepted; nothing here allocates."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+MALFORMED = -2
+INEXACT = -4  # statuses between are used by venues/decode.py
+NO_ROOM = -5
+
+_QUOTE, _COMMA, _COLON, _MINUS, _DOT = 34, 44, 58, 45, 46
+_OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST, _ESCAPE = 123, 125, 91, 93, 92
+_MAX_DIGITS = 18  # an int64 holds every number of 18 digits
+
+
+@njit(cache=True, inline="always")
+def skip_space(buf, i):
+    """Position of the next byte that is not white space."""
+    n = buf.shape[0]
+    while 0 <= i < n and (buf[i] == 32 or buf[i] == 10 or buf[i] == 13 or buf[i] == 9):
+        i += 1
+    return i
+
+
+@njit(cache=True, inline="always")
+def expect(buf, i, byte):
+    """Step over one given byte (after white space)."""
+    if i < 0:
+        return i
+    i = skip_space(buf, i)
+    if i < buf.shape[0] and buf[i] == byte:
+        return i + 1
+    return MALFORMED
+
+
+@njit(cache=True, inline="always")
+def peek(buf, i):
+    """The next byte that is not white space, or -1 at the end."""
+    if i < 0:
+        return -1
+    i = skip_space(buf, i)
+    if i < buf.shape[0]:
+        return np.int64(buf[i])
+    return -1
+
+
+@njit(cache=True)
+def read_string(buf, i):
+    """(start, end, next) of a string's content. Escapes are stepped over, not decoded."""
+    i = expect(buf, i, _QUOTE)
+    if i < 0:
+        return 0, 0, i
+    start = i
+    n = buf.shape[0]
+    while i < n and buf[i] != _QUOTE:
+        i += 2 if buf[i] == _ESCAPE else 1
+    if i >= n:
+        return 0, 0, MALFORMED
+    return start, i, i + 1
+
+
+@njit(cache=True)
+def read_int(buf, i):
+    """(value, next) of an integer, bare or in quotes."""
+    if i < 0:
+        return 0, i
+    i = skip_space(buf, i)
+    n = buf.shape[0]
+    quoted = i < n and buf[i] == _QUOTE
+    if quoted:
+        i += 1
+    negative = i < n and buf[i] == _MINUS
+    if negative:
+        i += 1
+    start = i
+    value = np.int64(0)
+    while i < n and 48 <= buf[i] <= 57:
+        value = value * 10 + (np.int64(buf[i]) - 48)
+        i += 1
+    if i == start or i - start > _MAX_DIGITS + 1:
+        return 0, MALFORMED
+    if quoted:
+        if i >= n or buf[i] != _QUOTE:
+            return 0, MALFORMED
+        i += 1
+    return (-value if negative else value), i
+
+
+@njit(cache=True)
+def read_decimal(buf, i, exponent):
+    """(mantissa, next) of a decimal number, bare or in quotes, at the given (non-positive) exponent.
+
+    `"61837.63000000"` at -2 is 6183763. A digit other than 0 beyond the exponent is INEXACT; scientific notation and an
+    empty string are MALFORMED.
+    """
+    if i < 0:
+        return 0, i
+    i = skip_space(buf, i)
+    n = buf.shape[0]
+    quoted = i < n and buf[i] == _QUOTE
+    if quoted:
+        i += 1
+    negative = i < n and buf[i] == _MINUS
+    if negative:
+        i += 1
+    start = i
+    value = np.int64(0)
+    while i < n and 48 <= buf[i] <= 57:
+        value = value * 10 + (np.int64(buf[i]) - 48)
+        i += 1
+    if i == start or i - start > _MAX_DIGITS:
+        return 0, MALFORMED
+    places = -exponent
+    if i - start + places > _MAX_DIGITS and value != 0:
+        return 0, INEXACT
+    if i < n and buf[i] == _DOT:
+        i += 1
+        while i < n and 48 <= buf[i] <= 57:
+            if places > 0:
+                value = value * 10 + (np.int64(buf[i]) - 48)
+                places -= 1
+            elif buf[i] != 48:
+                return 0, INEXACT
+            i += 1
+    while places > 0:
+        value *= 10
+        places -= 1
+    if quoted:
+        if i >= n or buf[i] != _QUOTE:
+            return 0, MALFORMED
+        i += 1
+    elif i < n and (buf[i] == 101 or buf[i] == 69):  # e, E
+        return 0, MALFORMED
+    return (-value if negative else value), i
+
+
+@njit(cache=True)
+def read_float(buf, i):
+    """(value, next) of a decimal number as float64: for rates and mark prices, which are ratios or references.
+
+    The digits are gathered as an integer and divided once by a power of ten, so that up to 15 digits come out as the
+    nearest float.
+    """
+    if i < 0:
+        return 0.0, i
+    i = skip_space(buf, i)
+    n = buf.shape[0]
+    quoted = i < n and buf[i] == _QUOTE
+    if quoted:
+        i += 1
+    negative = i < n and buf[i] == _MINUS
+    if negative:
+        i += 1
+    start = i
+    value = np.int64(0)
+    digits = 0
+    places = 0
+    seen_dot = False
+    while i < n and ((48 <= buf[i] <= 57) or (buf[i] == _DOT and not seen_dot)):
+        if buf[i] == _DOT:
+            seen_dot = True
+        elif digits < _MAX_DIGITS:
+            value = value * 10 + (np.int64(buf[i]) - 48)
+            digits += 1 if value != 0 else 0
+            places += 1 if seen_dot else 0
+        elif not seen_dot:
+            return 0.0, MALFORMED
+        i += 1
+    if i == start:
+        return 0.0, MALFORMED
+    result = np.float64(value)
+    if places > 0:
+        power = 1.0
+        for _ in range(places):
+            power *= 10.0
+        result /= power
+    if i < n and (buf[i] == 101 or buf[i] == 69):
+        i += 1
+        down = i < n and buf[i] == _MINUS
+        if i < n and (buf[i] == _MINUS or buf[i] == 43):
+            i += 1
+        size = 0
+        while i < n and 48 <= buf[i] <= 57:
+            size = size * 10 + (np.int64(buf[i]) - 48)
+            i += 1
+        for _ in range(min(size, 400)):
+            result = result / 10.0 if down else result * 10.0
+    if quoted:
+        if i >= n or buf[i] != _QUOTE:
+            return 0.0, MALFORMED
+        i += 1
+    return (-result if negative else result), i
+
+
+@njit(cache=True)
+def skip_value(buf, i):
+    """Step over any JSON value."""
+    if i < 0:
+        return i
+    i = skip_space(buf, i)
+    n = buf.shape[0]
+    depth = 0
+    while i < n:
+        byte = buf[i]
+        if byte == _QUOTE:
+            _, _, i = read_string(buf, i)
+            if i < 0:
+                return i
+        elif byte == _OPEN_OBJECT or byte == _OPEN_LIST:
+            depth += 1
+            i += 1
+        elif byte == _CLOSE_OBJECT or byte == _CLOSE_LIST:
+            if depth == 0:
+                return i
+            depth -= 1
+            i += 1
+        elif byte == _COMMA and depth == 0:
+            return i
+        else:
+            i += 1
+        if depth == 0 and (i >= n or buf[i] == _COMMA or buf[i] == _CLOSE_OBJECT or buf[i] == _CLOSE_LIST):
+            return i
+    return MALFORMED if depth > 0 else i
+
+
+@njit(cache=True, inline="always")
+def next_key(buf, i):
+    """(start, end, next) of the next key of an object, `next` behind its colon; start = -1 at the closing brace.
+
+    Call it with the position behind `{` and then behind each value.
+    """
+    if i < 0:
+        return 0, 0, i
+    i = skip_space(buf, i)
+    if i < buf.shape[0] and buf[i] == _COMMA:
+        i += 1
+    if peek(buf, i) == _CLOSE_OBJECT:
+        return -1, -1, skip_space(buf, i) + 1
+    start, end, i = read_string(buf, i)
+    return start, end, expect(buf, i, _COLON)
+
+
+@njit(cache=True, inline="always")
+def equals(buf, start, end, text):
+    """Whether buf[start:end] is the given bytes (a uint8 array)."""
+    if end - start != text.shape[0]:
+        return False
+    for k in range(text.shape[0]):
+        if buf[start + k] != text[k]:
+            return False
+    return True
+
+
+@njit(cache=True)
+def read_levels(buf, i, price_exponent, qty_exponent, rows, at, base_row, flags):
+    """Rows of a list of `["price","qty"…]` levels. → (position behind the list, next free row).
+
+    `base_row` is a one-row array whose fields are copied into each level's row (times, sequence, instrument, kind).
+    Further members of a level are skipped. When `rows` is full, the position is `NO_ROOM` (-5).
+    """
+    i = expect(buf, i, _OPEN_LIST)
+    if peek(buf, i) == _CLOSE_LIST:
+        return expect(buf, i, _CLOSE_LIST), at
+    while i >= 0:
+        i = expect(buf, i, _OPEN_LIST)
+        price, i = read_decimal(buf, i, price_exponent)
+        i = expect(buf, i, _COMMA)
+        qty, i = read_decimal(buf, i, qty_exponent)
+        while peek(buf, i) == _COMMA:
+            i = skip_value(buf, expect(buf, i, _COMMA))
+        i = expect(buf, i, _CLOSE_LIST)
+        if i < 0:
+            break
+        if at >= rows.shape[0]:
+            return NO_ROOM, at
+        rows[at] = base_row[0]
+        rows[at].price = price
+        rows[at].qty = qty
+        rows[at].flags = flags
+        at += 1
+        following = peek(buf, i)
+        if following == _COMMA:
+            i = expect(buf, i, _COMMA)
+        else:
+            return expect(buf, i, _CLOSE_LIST), at
+    return i, at
+
+
+def as_bytes(frame: bytes | bytearray | memoryview | str) -> np.ndarray:
+    """A frame as the `uint8` array that the compiled steps read (no copy, unless it came as text)."""
+    return np.frombuffer(frame.encode() if isinstance(frame, str) else frame, dtype=np.uint8)
+
+
+__all__ = [
+    "INEXACT", "MALFORMED", "NO_ROOM", "as_bytes", "equals", "expect", "next_key", "peek", "read_decimal", "read_float",
+    "read_int", "read_levels", "read_string", "skip_space", "skip_value",
+]  # fmt: skip

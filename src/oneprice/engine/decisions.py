@@ -1,0 +1,67 @@
+"""The decision log: what was decided, on what, and why; one JSON object a line, each sealed with the hash of all before.
+
+    {"n":12,"ts_ns":…,"by":"triangular","what":"enter","key":"…","reason":"…","inputs":{…},"hash":"9f0c…"}
+
+`hash` is SHA-256 over the previous line's hash and this line without its `hash`. The last one is the run's decision
+hash: two runs with the same hash decided the same, in the same order, for the same reasons. The log holds nothing that
+the tape and the configuration do not determine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+_GENESIS = "0" * 64
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of the log, without its number and hash."""
+
+    ts_ns: int
+    by: str
+    what: str
+    key: str = ""
+    reason: str = ""
+    inputs: Mapping[str, Any] = {}
+
+
+class DecisionLog:
+    """Appends decisions to a file (or only hashes them, when there is no file) and carries the chain's hash."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._file: BinaryIO | None = path.open("wb") if path is not None else None
+        self.count = 0
+        self.hash = _GENESIS
+        self.listeners: list[Any] = []
+
+    def record(self, decision: Decision) -> None:
+        fields = {"n": self.count, **msgspec.to_builtins(decision)}
+        body = _ENCODER.encode(fields)
+        self.hash = hashlib.sha256(self.hash.encode() + body).hexdigest()
+        self.count += 1
+        if self._file is not None:
+            self._file.write(body[:-1] + b',"hash":"' + self.hash.encode() + b'"}\n')
+        for listener in self.listeners:
+            listener(decision)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system: it survives the death of this process from here on."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def read_decisions(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line of a log, raw and parsed; a last line that a crash cut short is left out."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield line, msgspec.json.decode(line)
