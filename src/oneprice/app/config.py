@@ -1,7 +1,7 @@
 """The configuration file: TOML, every key known, every value checked, and a commented example that parses.
 
-    oneprice run --generate-config > oneprice.toml
-    oneprice run --config oneprice.toml"""
+oneprice run --generate-config > oneprice.toml
+oneprice run --config oneprice.toml"""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> RunSetting
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
         except FileNotFoundError:
-            raise ConfigError(f"{path}: no such configuration file; `oneprice run --generate-config` prints one") from None
+            raise ConfigError(
+                f"{path}: no such configuration file; `oneprice run --generate-config` prints one"
+            ) from None
         except tomllib.TOMLDecodeError as wrong:
             raise ConfigError(f"{path}: not valid TOML: {wrong}") from wrong
     where = str(path) if path is not None else "the configuration"

@@ -151,6 +151,8 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
     read_open_interest: Callable[[bytes], tuple[float, int]] | None = None  # base units, venue ns
     # raises VenueError (with code, transient, retry_after_s) or UnknownOutcome unless the answer is a success
     check: Callable[[int, Mapping[str, str], bytes], None]
+    # where the instrument list comes in pages: an answer → the request for the next page, None after the last
+    more_instruments: Callable[[bytes], Request | None] | None = None
 
 
 class Encoders(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,4 +193,3 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
         return self.channels[subscription.channel][1].format(
             symbol=subscription.symbol, lower=subscription.symbol.lower()
         )
-

@@ -31,10 +31,14 @@ _EXAMPLES = """Examples:
 
 
 def decode(
-    frame: Annotated[str, typer.Argument(help="The frame's text, `@FILE` for a file's bytes, or `-` for standard input.")],
+    frame: Annotated[
+        str, typer.Argument(help="The frame's text, `@FILE` for a file's bytes, or `-` for standard input.")
+    ],
     venue: Annotated[str, typer.Option(help="The venue whose wire it is: binance_spot, binance_sbe, bybit_linear, …")],
     is_hex: Annotated[bool, typer.Option("--hex", help="The text is hexadecimal (binary frames).")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on the last line of standard output.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on the last line of standard output.")
+    ] = False,
 ) -> None:
     """What a venue's frame means: its rows on the tape, or what kind of control message it is."""
     spoken = find_venue(venue)

@@ -1,0 +1,96 @@
+"""The feed machines of a session on one tape, told record by record. Capture tells them what happens and writes it down;
+import and re-derivation tell them what was written down: the same calls, so the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from oneprice.data.session import Record, RecordType
+from oneprice.model.errors import SessionError
+from oneprice.model.instrument import InstrumentTable
+from oneprice.model.tape import GapReason, TapeWriter
+from oneprice.venues.base import Subscription
+from oneprice.venues.feed import Command, FeedMachine, Fetch
+from oneprice.venues.registry import venue
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of an OPENED record."""
+
+    venue: str
+    path: str
+    subscriptions: tuple[Subscription, ...]
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of a CLOSED or DROPPED record."""
+
+    venue: str
+    reason: int = int(GapReason.DISCONNECT)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """First line of an ANSWER record's payload; the body follows it. `status` 0: no answer came."""
+
+    venue: str
+    fetch: Fetch
+    status: int
+    headers: Mapping[str, str] = {}
+
+
+_read_opened = msgspec.json.Decoder(Opened)
+_read_closed = msgspec.json.Decoder(Closed)
+_read_answer = msgspec.json.Decoder(Answer)
+
+
+def with_body(head: msgspec.Struct, body: bytes) -> bytes:
+    return msgspec.json.encode(head) + b"\n" + body
+
+
+class Machines:
+    """One machine a venue, made when a record first names it."""
+
+    def __init__(self, instruments: InstrumentTable, tape: TapeWriter) -> None:
+        self.instruments = instruments
+        self.tape = tape
+        self.by_venue: dict[str, FeedMachine] = {}
+        self._by_feed: dict[int, FeedMachine] = {}
+
+    def machine(self, name: str) -> FeedMachine:
+        made = self.by_venue.get(name)
+        if made is None:
+            made = self.by_venue[name] = FeedMachine(venue(name), self.instruments, self.tape)
+        return made
+
+    def frame(self, recv_ns: int, feed: int, payload: bytes) -> Sequence[Command]:
+        """The hot one: a frame of a connection that was opened."""
+        return self._by_feed[feed].frame(feed, payload, recv_ns)
+
+    def tell(self, record: Record) -> Sequence[Command]:
+        """What happened, in order; → what the machines want done."""
+        payload, recv_ns, feed = record.payload, record.recv_ns, record.feed
+        try:
+            match record.type:
+                case RecordType.TEXT | RecordType.BINARY:
+                    return self.frame(recv_ns, feed, payload)
+                case RecordType.OPENED:
+                    opened = _read_opened.decode(payload)
+                    machine = self._by_feed[feed] = self.machine(opened.venue)
+                    return machine.opened(feed, opened.subscriptions, recv_ns)
+                case RecordType.CLOSED:
+                    closed = _read_closed.decode(payload)
+                    return self.machine(closed.venue).closed(feed, GapReason(closed.reason), recv_ns)
+                case RecordType.DROPPED:
+                    dropped = _read_closed.decode(payload)
+                    return self.machine(dropped.venue).lost(feed, GapReason(dropped.reason), recv_ns)
+                case RecordType.ANSWER:
+                    head, _, body = payload.partition(b"\n")
+                    answer = _read_answer.decode(head)
+                    machine = self.machine(answer.venue)
+                    return machine.answered(answer.fetch, answer.status, answer.headers, body, recv_ns)
+        except (msgspec.DecodeError, KeyError) as wrong:
+            raise SessionError(
+                f"raw log: a {record.type.name} record of feed {feed} cannot be used: {wrong}"
+            ) from wrong

@@ -1,0 +1,113 @@
+"""Hashes of a folder's files, and the damage that they reveal.
+
+Each file is hashed whole (SHA-256) and in pieces of 64 KiB, so that a changed byte is located. The manifest itself is
+sealed by `manifest.json.sha256` beside it, in the form that `sha256sum -c` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from oneprice.model.errors import SessionError
+
+NAME = "manifest.json"
+SEAL = "manifest.json.sha256"
+_PIECE = 64 * 1024
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as it was when the manifest was written. `pieces`: the first 16 hex digits of each 64 KiB's SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+    pieces: tuple[str, ...]
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a file, and from which byte on."""
+
+    file: str
+    offset: int
+    what: str
+
+
+def entry_of(folder: Path, path: Path) -> FileEntry:
+    whole = hashlib.sha256()
+    pieces = []
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            whole.update(piece)
+            pieces.append(hashlib.sha256(piece).hexdigest()[:16])
+    return FileEntry(
+        path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=whole.hexdigest(),
+        pieces=tuple(pieces),
+    )  # fmt: skip
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every regular file of a folder but the manifest and its seal, in order of their paths."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (NAME, SEAL))
+
+
+def write_manifest(folder: Path, values: Any) -> None:
+    """Write a manifest and its seal, each whole or not at all (a new file takes the place of the old one)."""
+    text = msgspec.json.format(msgspec.json.encode(values, order="deterministic"), indent=1)
+    _replace(folder / NAME, text)
+    _replace(folder / SEAL, f"{hashlib.sha256(text).hexdigest()}  {NAME}\n".encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    aside = path.with_name(path.name + ".new")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def check_seal(folder: Path) -> Damage | None:
+    """Whether the manifest is the one that was sealed."""
+    manifest, seal = folder / NAME, folder / SEAL
+    if not seal.exists():
+        return Damage(file=SEAL, offset=0, what="missing")
+    if seal.read_bytes() != f"{hashlib.sha256(manifest.read_bytes()).hexdigest()}  {NAME}\n".encode():
+        return Damage(file=NAME, offset=0, what="the manifest or its seal is not what was written")
+    return None
+
+
+def check_files(folder: Path, entries: Iterable[FileEntry]) -> list[Damage]:
+    """Every file that is missing, longer, shorter or different, with the first byte from which that may be so."""
+    found = []
+    for entry in entries:
+        path = folder / entry.path
+        if not path.exists():
+            found.append(Damage(file=entry.path, offset=0, what="missing"))
+            continue
+        now = entry_of(folder, path)
+        if now == entry:
+            continue
+        place = next(
+            (k for k, (then, today) in enumerate(zip(entry.pieces, now.pieces, strict=False)) if then != today),
+            min(len(entry.pieces), len(now.pieces)),
+        )
+        length = f", {now.size} bytes instead of {entry.size}" if now.size != entry.size else ""
+        what = f"changed within the 64 KiB from byte {place * _PIECE}{length}"
+        found.append(Damage(file=entry.path, offset=place * _PIECE, what=what))
+    return found
+
+
+def read_manifest(folder: Path, kind: Any) -> Any:
+    """The manifest of a folder as `kind`; SessionError when there is none or it cannot be read."""
+    path = folder / NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise SessionError(f"{folder}: no {NAME} here, so this is not a folder that oneprice wrote") from None
+    except (msgspec.DecodeError, ValueError) as wrong:
+        raise SessionError(f"{path}: cannot be read: {wrong}") from wrong

@@ -1,0 +1,44 @@
+"""What a run came to: the object that every command which trades gives back, and that the run folder keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from oneprice.engine.statistics import OpportunitySummary
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Money is in USDT, valued at the last mid prices; a balance that only changed its price is no result.
+
+    `net_pnl = gross_edge - fees - slippage + drift + funding`, exactly: `gross_edge` is what the trades would have
+    earned at the prices they were decided on, `slippage` what the fills cost against those, `drift` what prices did to
+    what they left behind.
+    """
+
+    mode: str
+    run_dir: str
+    seconds: float  # receive time of the last row minus that of the first
+    events: int
+    rows_per_s: float  # of the engine, wall clock; not part of any proof
+    batches: int
+    gaps: int
+    resyncs: int
+    opportunities: int
+    opportunities_by_type: Mapping[str, OpportunitySummary]
+    trades: int
+    orders: int
+    fills: int
+    refused: int
+    gross_edge: Decimal
+    fees: Decimal
+    slippage: Decimal
+    drift: Decimal
+    funding: Decimal
+    net_pnl: Decimal
+    balanced: bool
+    decisions: int
+    decision_hash: str
+    note: str = ""
