@@ -197,7 +197,8 @@ def apply_rows(books, rows, start, stop):
         elif kind == _INDEX:
             books.index[i] = row.value
         elif kind == _FUNDING:
-            books.funding_rate[i] = row.value
+            if not np.isnan(row.value):  # NaN and 0 stand for what the message left unchanged
+                books.funding_rate[i] = row.value
             if row.sequence != 0:
                 books.next_funding_ns[i] = row.sequence
         elif kind == _OPEN_INTEREST:

@@ -16,7 +16,7 @@ from oneprice.model.instrument import Instrument, InstrumentKind, InstrumentTabl
 from oneprice.model.order import Side
 from oneprice.strategies.base import Leg
 
-_RUNGS = 8
+_RUNGS = tuple(0.7**k for k in range(14))  # of the cap, from all of it down to a hundredth
 
 
 class Sized(msgspec.Struct, frozen=True):
@@ -87,8 +87,8 @@ def size_pair(
     steps = int(Decimal(max_notional / ask) / step)
     best: Sized | None = None
     best_profit = 0.0
-    for rung in range(1, _RUNGS + 1):
-        base = step * (steps * rung // _RUNGS)
+    for rung in _RUNGS:
+        base = step * int(steps * rung)
         walks = [
             _walk(books, instrument, index, side, int(base.scaleb(-instrument.qty_exponent)))
             for instrument, index, side in ((buying, buy, Side.BUY), (selling, sell, Side.SELL))
@@ -121,8 +121,8 @@ def size_chain(
     """
     best: Sized | None = None
     best_profit = 0.0
-    for rung in range(1, _RUNGS + 1):
-        sized = _run_chain(books, instruments, chain, max_start * rung / _RUNGS)
+    for rung in _RUNGS:
+        sized = _run_chain(books, instruments, chain, max_start * rung)
         if sized is None:
             continue
         profit = sized.net_bps * sized.notional
@@ -145,6 +145,10 @@ def _run_chain(
             return None
         base = amount / touch if side is Side.BUY else amount
         walk = _walk(books, instrument, index, side, instrument.round_down_to_lot(int(base / instrument.qty_scale)))
+        if walk is not None and side is Side.BUY and walk.notional > amount:
+            # Deeper levels cost more than the touch: what the amount buys at the price of the whole walk always fits.
+            base = walk.qty * instrument.qty_scale * amount / walk.notional
+            walk = _walk(books, instrument, index, side, instrument.round_down_to_lot(int(base / instrument.qty_scale)))
         if walk is None or not meets_rules(instrument, walk):
             return None
         base_qty = walk.qty * instrument.qty_scale
@@ -166,7 +170,7 @@ def size_exit(
     Quantities are mantissas of their instruments; a leg of zero is left out (its side of the entry never filled). The
     largest rung that both books can fill is taken: leaving is not a matter of price any more.
     """
-    for rung in range(_RUNGS, 0, -1):
+    for rung in _RUNGS:
         legs: list[Leg] = []
         notionals = {Side.BUY: 0.0, Side.SELL: 0.0}
         complete = True
@@ -174,7 +178,7 @@ def size_exit(
             if qty <= 0:
                 continue
             instrument = instruments[index]
-            walk = _walk(books, instrument, index, side, instrument.round_down_to_lot(qty * rung // _RUNGS))
+            walk = _walk(books, instrument, index, side, instrument.round_down_to_lot(int(qty * rung)))
             if walk is None or walk.qty < max(instrument.min_qty, 1):
                 complete = False
                 break

@@ -13,7 +13,8 @@ answered, and the kept messages meet it  | snapshot, then the kept ones    | -
 answered, but they do not meet           | -                               | Fetch again, later each time
 a message does not follow                | GAP                             | Fetch, or Send: unsubscribe, subscribe
 closed, no replacement stands by         | GAP for each standing book      | -
-closed, a replacement stands by          | -                               | -
+closed, a replacement stands by          | - (GAP where books are in-stream) | - (Send: unsubscribe, subscribe)
+lost (frames were dropped before here)   | GAP for each standing book      | -
 
 A connection that carries what another open one already carries stands by: its depth may move a book on (ids are the
 venue's, not the connection's), all else it brings is left out until the other one closes, so nothing counts twice.
@@ -25,30 +26,38 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 
 from oneprice.model.errors import InputError, OnepriceError, VenueError
 from oneprice.model.instrument import InstrumentTable
-from oneprice.model.tape import ASK, CLEAR, LAST, SNAPSHOT, GapReason, Kind, TapeWriter
+from oneprice.model.tape import GapReason, Kind, TapeWriter
 from oneprice.model.time import NS_PER_MS, NS_PER_S
 from oneprice.venues.base import (
     CHANNEL_CODE,
+    HEAD_CHANNEL,
     HEAD_INSTRUMENT,
     HEAD_SIZE,
     BookSnapshot,
     Channel,
     Control,
-    Request,
     Status,
     Subscription,
     Venue,
 )
-from oneprice.venues.joining import Join, Message
+from oneprice.venues.commands import (
+    DEPTH,
+    OPEN_INTEREST,
+    TIME,
+    Command,
+    FeedStatistics,
+    Fetch,
+    Reconnect,
+    Rejected,
+    Send,
+)
+from oneprice.venues.joining import Join, Message, write_snapshot
 from oneprice.venues.sequencing import Verdict
 from oneprice.venues.symbols import make_lookup
-
-DEPTH, OPEN_INTEREST, TIME = "depth", "open_interest", "time"  # purposes of a Fetch
 
 _DEPTH = CHANNEL_CODE[Channel.DEPTH]
 _KEPT_REJECTIONS = 100
@@ -57,57 +66,7 @@ _RETRY_FIRST_S, _RETRY_CAP_S = 0.5, 30.0
 _ASK_AGAIN_NS = 5 * NS_PER_S  # a stream that owes a snapshot for so long is asked again
 
 
-class Send(msgspec.Struct, frozen=True):
-    """Send this on that connection."""
-
-    feed: int
-    payload: bytes
-
-
-class Fetch(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask by REST, not before `after_s` from now, and tell the machine what came back (`answered`), whatever it was.
-
-    purpose: depth, open_interest or time. Whoever sends it fills in `sent_ns`.
-    """
-
-    purpose: str
-    instrument: int  # -1: none
-    request: Request
-    number: int = 0
-    after_s: float = 0.0
-    sent_ns: int = 0
-
-
-class Reconnect(msgspec.Struct, frozen=True):
-    """Open a replacement of this connection, then close it."""
-
-    feed: int
-    reason: str
-
-
-Command = Send | Fetch | Reconnect
 _NOTHING: Sequence[Command] = ()
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """What could not be used, kept aside: when, on which connection (-1: by REST), why, and its first bytes."""
-
-    recv_ns: int
-    feed: int
-    reason: str
-    payload: bytes
-
-
-class FeedStatistics(msgspec.Struct):
-    """Counts of one connection, or of all of a venue. `data_ns` is when market data last came (0: never)."""
-
-    frames: int = 0
-    rows: int = 0
-    gaps: int = 0
-    resyncs: int = 0
-    ignored: int = 0
-    rejected: int = 0
-    data_ns: int = 0
 
 
 class _Feed:
@@ -179,7 +138,7 @@ class FeedMachine:
         tape, head = self.tape, self._head
         at = tape.n
         buf = np.frombuffer(payload, dtype=np.uint8)
-        head[HEAD_INSTRUMENT] = -1
+        head[HEAD_INSTRUMENT], head[HEAD_CHANNEL] = -1, 0
         written = self._decode(buf, recv_ns, feed, self._lookup, tape.rows, at, head)
         while written == Status.NO_ROOM:
             tape.reserve(2 * (tape.rows.shape[0] - at) + 16)
@@ -187,7 +146,7 @@ class FeedMachine:
         if written < 0:
             return self._without_rows(feed, payload, recv_ns, written)
         statistics.data_ns = recv_ns
-        if written == 0:
+        if written == 0 and head[HEAD_CHANNEL] != _DEPTH:  # depth without levels still carries the chain on
             return _NOTHING
         channel, index, first, last, previous, is_snapshot, _, _ = head.tolist()
         if channel != _DEPTH:
@@ -243,20 +202,31 @@ class FeedMachine:
     def closed(self, feed: int, reason: GapReason, recv_ns: int) -> Sequence[Command]:
         """A connection ended, or was declared dead: its books are invalid from here unless a replacement stands by."""
         state = self._feeds.pop(feed)
-        _add(self._past, state.statistics)
+        self._past.add(state.statistics)
         self._asked = {key: asked for key, asked in self._asked.items() if asked[0] != feed}
         heir = next((number for number, other in self._feeds.items() if other.replaces == feed), -1)
         if heir >= 0:
             self._feeds[heir].replaces = -1
+        commands: list[Command] = []
         for join in self._joins.values():
             if join.feed != feed:
                 continue
-            if heir >= 0:
+            if heir >= 0 and self._rule.joins_rest:
                 join.feed = heir
                 continue
             if join.book_id >= 0:
                 self._gap(join, reason, recv_ns, expected=join.book_id + 1, received=0)
             join.leave()
+            if heir >= 0:  # the snapshot that the replacement brought was not taken: have it sent again
+                join.feed = heir
+                commands += self._resubscribe(join, recv_ns)
+        return commands
+
+    def lost(self, feed: int, reason: GapReason, recv_ns: int) -> Sequence[Command]:
+        """Frames of an open connection were not read: its standing books are invalid until the next snapshot."""
+        for join in self._joins.values():
+            if join.feed == feed and join.book_id >= 0:
+                self._gap(join, reason, recv_ns, expected=join.book_id + 1, received=0)
         return _NOTHING
 
     # -- what the caller may ask --------------------------------------------------------------------------------------
@@ -281,21 +251,13 @@ class FeedMachine:
         """Counts of all connections so far, and of REST answers."""
         total = FeedStatistics()
         for part in (self._past, *(state.statistics for state in self._feeds.values())):
-            _add(total, part)
+            total.add(part)
         return total
 
     @property
     def joins(self) -> Mapping[int, Join]:
         """By instrument, where its book stands. To be read, not changed."""
         return self._joins
-
-    def lost(self, feed: int, reason: GapReason, recv_ns: int) -> Sequence[Command]:
-        """Frames of a connection that stands were lost on our side: its books start over with their next message."""
-        for index in sorted(self._joins):
-            join = self._joins[index]
-            if join.feed == feed and join.book_id >= 0:
-                self._gap(join, reason, recv_ns, expected=join.book_id + 1, received=0)
-        return _NOTHING
 
     # -- depth --------------------------------------------------------------------------------------------------------
 
@@ -331,6 +293,10 @@ class FeedMachine:
             return [self._fetch_depth(join)] if join.fetch == 0 else _NOTHING
         if not is_gap and recv_ns - join.asked_ns < _ASK_AGAIN_NS:
             return _NOTHING
+        return self._resubscribe(join, recv_ns)
+
+    def _resubscribe(self, join: Join, recv_ns: int) -> list[Command]:
+        """Have a stream that begins with a snapshot begin again."""
         join.asked_ns = recv_ns
         topic = join.topic or self.venue.topic(
             Subscription(channel=Channel.DEPTH, symbol=self.instruments[join.instrument].symbol)
@@ -359,7 +325,7 @@ class FeedMachine:
             return [self._fetch_depth(join)]
         statistics = self._feeds[join.feed].statistics if join.feed in self._feeds else self._past
         start = self.tape.n
-        self._write_snapshot(join, snapshot, recv_ns)
+        write_snapshot(self.tape, join, snapshot, recv_ns)
         for message in chain:
             message.rows["ts_recv_ns"] = recv_ns
             self.tape.extend(message.rows)
@@ -367,23 +333,6 @@ class FeedMachine:
         statistics.resyncs += join.had_book
         join.stand(chain[-1].last if chain else snapshot.last_id, fresh=not chain)
         return _NOTHING
-
-    def _write_snapshot(self, join: Join, snapshot: BookSnapshot, recv_ns: int) -> None:
-        levels = snapshot.bids + snapshot.asks
-        count = max(1, len(levels))  # an empty book is one row with quantity 0
-        tape = self.tape
-        tape.reserve(count)
-        rows = tape.rows[tape.n : tape.n + count]
-        rows[:] = np.zeros(1, dtype=rows.dtype)
-        rows["ts_recv_ns"], rows["ts_venue_ns"] = recv_ns, snapshot.venue_ns
-        rows["sequence"], rows["instrument"], rows["feed"] = snapshot.last_id, join.instrument, join.feed
-        rows["kind"], rows["flags"] = int(Kind.DEPTH), SNAPSHOT
-        if levels:
-            rows["price"], rows["qty"] = np.array(levels, dtype=np.int64).T
-            rows["flags"][len(snapshot.bids) :] |= ASK
-        rows["flags"][0] |= CLEAR
-        rows["flags"][-1] |= LAST
-        tape.n += count
 
     def _gap(self, join: Join, reason: GapReason, recv_ns: int, *, expected: int, received: int) -> None:
         self.tape.append(
@@ -475,11 +424,7 @@ def decode_frame(
     return Status(status).name.lower(), None
 
 
-def _add(total: FeedStatistics, part: FeedStatistics) -> None:
-    total.frames += part.frames
-    total.rows += part.rows
-    total.gaps += part.gaps
-    total.resyncs += part.resyncs
-    total.ignored += part.ignored
-    total.rejected += part.rejected
-    total.data_ns = max(total.data_ns, part.data_ns)
+__all__ = [
+    "DEPTH", "OPEN_INTEREST", "TIME", "Command", "FeedMachine", "FeedStatistics", "Fetch", "Reconnect", "Rejected",
+    "Send", "decode_frame",
+]  # fmt: skip

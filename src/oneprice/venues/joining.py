@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from oneprice.model.tape import Rows
+import numpy as np
+
+from oneprice.model.tape import ASK, CLEAR, LAST, SNAPSHOT, Kind, Rows, TapeWriter
+from oneprice.venues.base import BookSnapshot
 from oneprice.venues.sequencing import Joining, Sequencing, Verdict
 
 KEPT_MESSAGES = 5_000  # eight minutes of a 100 ms stream: longer than any snapshot should take
@@ -111,3 +114,21 @@ class Join:
                 chain.append(message)
                 book_id = message.last
         return chain
+
+
+def write_snapshot(tape: TapeWriter, join: Join, snapshot: BookSnapshot, recv_ns: int) -> None:
+    """A whole book as rows: bids, then asks, in the venue's order; an empty one is a single row with quantity 0."""
+    levels = snapshot.bids + snapshot.asks
+    count = max(1, len(levels))
+    tape.reserve(count)
+    rows = tape.rows[tape.n : tape.n + count]
+    rows[:] = np.zeros(1, dtype=rows.dtype)
+    rows["ts_recv_ns"], rows["ts_venue_ns"] = recv_ns, snapshot.venue_ns
+    rows["sequence"], rows["instrument"], rows["feed"] = snapshot.last_id, join.instrument, join.feed
+    rows["kind"], rows["flags"] = int(Kind.DEPTH), SNAPSHOT
+    if levels:
+        rows["price"], rows["qty"] = np.array(levels, dtype=np.int64).T
+        rows["flags"][len(snapshot.bids) :] |= ASK
+    rows["flags"][0] |= CLEAR
+    rows["flags"][-1] |= LAST
+    tape.n += count

@@ -1,0 +1,116 @@
+"""What to capture, and over how many connections: symbols and channels of each venue, cut to what one connection may
+carry. A plan is a value; `capture.py` carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from oneprice.model.errors import InputError, unknown_name
+from oneprice.model.instrument import Instrument
+from oneprice.venues.base import Channel, Endpoints, Subscription, Venue
+
+ALL_CHANNELS = tuple(Channel)
+
+
+class VenuePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to capture of one venue. Symbols are the venue's own (`BTCUSDT`) or canonical (`BTC/USDT`).
+
+    A channel that the venue does not have is left out: a plan may ask spot and perpetual for the same channels.
+    """
+
+    symbols: tuple[str, ...]
+    channels: tuple[Channel, ...] = ALL_CHANNELS
+
+
+class CapturePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to capture. `endpoints` replaces the addresses of a venue, e.g. by those of its practice venue."""
+
+    venues: Mapping[str, VenuePlan]
+    environment: str = "live"
+    endpoints: Mapping[str, Endpoints] = {}
+    probe_every_s: float = 30.0  # seconds between the clock probes of a venue
+
+    def endpoints_of(self, venue: Venue) -> Endpoints:
+        """The addresses to use for a venue; InputError where it has none for the environment."""
+        if venue.name in self.endpoints:
+            return self.endpoints[venue.name]
+        if self.environment not in venue.endpoints:
+            raise InputError(
+                unknown_name("environment", self.environment, venue.endpoints, where=f"the addresses of {venue.name}")
+            )
+        return venue.endpoints[self.environment]
+
+
+class FeedPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection to keep open: where to, and what to subscribe on it."""
+
+    venue: str
+    path: str  # name of the venue's ws path
+    address: str
+    subscriptions: tuple[Subscription, ...]
+
+
+def select(venue: Venue, listed: Iterable[Instrument], symbols: Sequence[str]) -> list[Instrument]:
+    """The instruments that a plan names, in its order; InputError with the nearest known name for one that is not
+    listed (not traded now, or misspelt)."""
+    by_name: dict[str, Instrument] = {}
+    for instrument in listed:
+        by_name[instrument.symbol] = instrument
+        by_name.setdefault(instrument.canonical, instrument)
+    chosen: dict[str, Instrument] = {}
+    for symbol in symbols:
+        if symbol not in by_name:
+            raise InputError(unknown_name("symbol", symbol, _nearest(symbol, by_name), where=venue.name))
+        chosen[by_name[symbol].symbol] = by_name[symbol]
+    return list(chosen.values())
+
+
+def feeds_of(
+    venue: Venue, endpoints: Endpoints, instruments: Sequence[Instrument], channels: Sequence[Channel]
+) -> list[FeedPlan]:
+    """The connections that carry these channels of these instruments, grouped by the venue's paths.
+
+    An instrument's channels stay together where one connection holds them all, so that its rows share a fate.
+    """
+    by_path: dict[str, list[Subscription]] = {}
+    for instrument in instruments:
+        for channel in channels:
+            if channel in venue.channels:
+                subscription = Subscription(channel=channel, symbol=instrument.symbol)
+                by_path.setdefault(venue.channels[channel][0], []).append(subscription)
+    feeds = []
+    for path, subscriptions in by_path.items():
+        if path not in endpoints.ws:
+            raise InputError(unknown_name("ws path", path, endpoints.ws, where=f"the addresses of {venue.name}"))
+        for part in _cut(venue, subscriptions):
+            topics = list(dict.fromkeys(venue.topic(subscription) for subscription in part))
+            address = venue.url(endpoints.ws[path], topics)
+            feeds.append(FeedPlan(venue=venue.name, path=path, address=address, subscriptions=tuple(part)))
+    return feeds
+
+
+def _cut(venue: Venue, subscriptions: Sequence[Subscription]) -> list[list[Subscription]]:
+    """Subscriptions of at most `streams_per_connection` topics a part, never between two of one symbol."""
+    parts: list[list[Subscription]] = [[]]
+    topics: set[str] = set()
+    by_symbol: dict[str, list[Subscription]] = {}
+    for subscription in subscriptions:
+        by_symbol.setdefault(subscription.symbol, []).append(subscription)
+    for group in by_symbol.values():
+        wanted = {venue.topic(subscription) for subscription in group}
+        if parts[-1] and len(topics | wanted) > venue.limits.streams_per_connection:
+            parts.append([])
+            topics = set()
+        parts[-1] += group
+        topics |= wanted
+    return parts
+
+
+def _nearest(symbol: str, known: Iterable[str], most: int = 12) -> list[str]:
+    """A venue lists thousands of symbols; a message shows those that look like the one asked for."""
+    import difflib
+
+    names = list(known)
+    return difflib.get_close_matches(symbol, names, n=most, cutoff=0.3) or sorted(names)[:most]

@@ -1,0 +1,201 @@
+"""Market data by REST: sends a venue's `Request` values, within its budget. Nothing here signs anything.
+
+Every host has one `Budget`: a weight that may be spent in any window, shared by all venues behind that host, and a time
+until which the host must be left alone (HTTP 429, 418, or what a venue's own error says). `send` is one attempt;
+`call` judges the answer with the venue's `check` and tries again as long as the error says that this can help."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from oneprice.data.backoff import Backoff
+from oneprice.model.errors import OnepriceError, VenueError
+from oneprice.model.instrument import Instrument
+from oneprice.model.time import NS_PER_S, Clock
+from oneprice.venues.base import Request, Venue
+
+_log = logging.getLogger("oneprice.data")
+_SHARE = 0.8  # of a host's weight: other programs may live behind the same address
+_TIMEOUT_S = 15.0
+_BANNED = (418, 429)
+_BAN_S = 60.0  # a ban whose length the host does not say
+_KEPT_HEADERS = ("retry-after", "x-mbx-", "x-bapi-", "x-sapi-", "date")
+_PAGES = 100
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back, and when (local clock): the two times are the round trip."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent_ns: int
+    recv_ns: int
+
+
+class Budget:
+    """The weight that one host allows in any window of `window_s`, and its bans. First come, first served."""
+
+    def __init__(self, weight: float, window_s: float, clock: Clock) -> None:
+        self._weight = weight
+        self._window_ns = int(window_s * NS_PER_S)
+        self._clock = clock
+        self._spent: deque[tuple[int, float]] = deque()
+        self._in_window = 0.0
+        self._blocked_until_ns = 0
+        self._turn = asyncio.Lock()
+        self.bans = 0
+
+    @property
+    def blocked_s(self) -> float:
+        """How long the host is still to be left alone; 0 when it is not."""
+        return max(0, self._blocked_until_ns - self._clock.now_ns()) / NS_PER_S
+
+    def block(self, seconds: float) -> None:
+        """Leave the host alone for so long. A shorter wish never shortens a longer one."""
+        self.bans += 1
+        self._blocked_until_ns = max(self._blocked_until_ns, self._clock.now_ns() + int(seconds * NS_PER_S))
+
+    async def take(self, weight: float) -> None:
+        """Wait until `weight` may be spent. A weight above the whole budget waits for an empty window."""
+        async with self._turn:
+            while (wait_s := self._wait_s(weight)) > 0.0:
+                await self._clock.sleep(wait_s)
+            self._spent.append((self._clock.now_ns(), weight))
+            self._in_window += weight
+
+    def _wait_s(self, weight: float) -> float:
+        now_ns = self._clock.now_ns()
+        if now_ns < self._blocked_until_ns:
+            return (self._blocked_until_ns - now_ns) / NS_PER_S
+        while self._spent and self._spent[0][0] + self._window_ns <= now_ns:
+            self._in_window -= self._spent.popleft()[1]
+        if not self._spent or self._in_window + weight <= self._weight:
+            return 0.0
+        return (self._spent[0][0] + self._window_ns - now_ns) / NS_PER_S
+
+
+class Budgets:
+    """One budget a host, made when a venue first asks for it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_host: dict[str, Budget] = {}
+
+    def of(self, venue: Venue, base: str) -> Budget:
+        """The budget of the host of a REST address. Paths with limits of their own (`/fapi`) have hosts of their own."""
+        host = urlsplit(base).netloc
+        if host not in self._by_host:
+            limits = venue.limits
+            self._by_host[host] = Budget(limits.weight_per_window * _SHARE, limits.window_s, self._clock)
+        return self._by_host[host]
+
+
+class RestClient:
+    """The REST market data of one venue at one address. The HTTP session belongs to the caller."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        base: str,
+        *,
+        http: aiohttp.ClientSession,
+        budget: Budget,
+        clock: Clock,
+        rng: random.Random,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        self.venue = venue
+        self.base = base.rstrip("/")
+        self.budget = budget
+        self._http = http
+        self._clock = clock
+        self._rng = rng
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def send(self, request: Request) -> Answer:
+        """One attempt, as soon as the budget allows. Any HTTP answer is returned; VenueError (transient) where none came.
+
+        An answer that bans this address blocks the host for everybody.
+        """
+        await self.budget.take(request.weight)
+        url = URL(self.base + request.path).with_query(dict(request.query))
+        sent_ns = self._clock.now_ns()
+        try:
+            async with self._http.request(
+                request.method, url, headers=request.headers, data=request.body or None, timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:  # fmt: skip
+                body = await response.read()
+                status = response.status
+                headers = {
+                    name: value for name, value in response.headers.items() if name.lower().startswith(_KEPT_HEADERS)
+                }
+        except (aiohttp.ClientError, TimeoutError, OSError) as lost:
+            what = str(lost) or type(lost).__name__
+            raise VenueError(
+                f"{self.venue.name}: no answer to {request.method} {request.path} from {self.base}: {what}",
+                transient=True,
+            ) from lost
+        answer = Answer(status=status, headers=headers, body=body, sent_ns=sent_ns, recv_ns=self._clock.now_ns())
+        self._note_ban(request, answer)
+        return answer
+
+    async def call(self, request: Request, *, attempts: int = 5) -> Answer:
+        """A successful answer. Errors that the venue calls passing, and 5xx, are asked again for GETs; the last error is
+        raised."""
+        backoff = Backoff(self._rng)
+        while True:
+            try:
+                answer = await self.send(request)
+                self.venue.rest.check(answer.status, answer.headers, answer.body)
+            except OnepriceError as wrong:
+                if request.method != "GET" or not wrong.transient or backoff.failures + 1 >= attempts:
+                    raise
+                wait_s = backoff.next_s()
+                _log.warning("%s; asking again in %.1f s", wrong, max(wait_s, self.budget.blocked_s))
+                await self._clock.sleep(wait_s)
+            else:
+                return answer
+
+    async def instruments(self) -> tuple[list[Instrument], list[tuple[Request, Answer]]]:
+        """Everything the venue lists, page by page, and the answers that say so (for the raw log)."""
+        rest = self.venue.rest
+        listed: list[Instrument] = []
+        answers: list[tuple[Request, Answer]] = []
+        request: Request | None = rest.instruments()
+        while request is not None:
+            if len(answers) == _PAGES:
+                raise VenueError(f"{self.venue.name}: the instrument list does not end after {_PAGES} pages")
+            answer = await self.call(request)
+            answers.append((request, answer))
+            listed += rest.read_instruments(answer.body)
+            request = rest.more_instruments(answer.body) if rest.more_instruments is not None else None
+        return listed, answers
+
+    def _note_ban(self, request: Request, answer: Answer) -> None:
+        """Block the host for as long as the answer asks: `Retry-After`, or the venue's own way to say it."""
+        asked_s: float | None = None
+        try:
+            self.venue.rest.check(answer.status, answer.headers, answer.body)
+        except VenueError as wrong:
+            asked_s = wrong.retry_after_s
+        except OnepriceError:
+            return  # not readable as anything; whoever asked will see that for itself
+        if asked_s is None and answer.status not in _BANNED:
+            return
+        wait_s = _BAN_S if asked_s is None else asked_s
+        self.budget.block(wait_s)
+        _log.warning(
+            "%s: HTTP %d to %s; no request goes to %s for %.0f s", self.venue.name, answer.status, request.path,
+            self.base, wait_s,
+        )  # fmt: skip
