@@ -34,14 +34,12 @@ class Wire:
         self.lookup: Lookup = make_lookup(instruments, venue)
 
     def __call__(self, frame: bytes, *, room: int = 3000, behind: bytes = b"") -> Decoded:
-        """Decode `frame`, which stands in memory before `behind`; fails where a row outside the given room is touched."""
+        """Decode `frame`, which stands in memory before `behind`; fails where a row outside the room is touched."""
         memory = np.frombuffer(bytes(frame) + behind, dtype=np.uint8)
         around = np.frombuffer(bytes((_CANARY,)) * ROW.itemsize * (_BEFORE + room + _BEHIND), dtype=ROW).copy()
         untouched = around.copy()
         head = np.zeros(HEAD_SIZE, dtype=np.int64)
-        status = self.decode(
-            memory[: len(frame)], RECV_NS, FEED, self.lookup, around[: _BEFORE + room], _BEFORE, head
-        )
+        status = self.decode(memory[: len(frame)], RECV_NS, FEED, self.lookup, around[: _BEFORE + room], _BEFORE, head)
         assert around[:_BEFORE].tobytes() == untouched[:_BEFORE].tobytes()
         assert around[_BEFORE + room :].tobytes() == untouched[_BEFORE + room :].tobytes()
         assert Status.NO_ROOM <= status <= room

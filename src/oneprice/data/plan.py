@@ -3,6 +3,7 @@ carry. A plan is a value; `capture.py` carries it out."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -50,6 +51,23 @@ class FeedPlan(msgspec.Struct, frozen=True, kw_only=True):
     path: str  # name of the venue's ws path
     address: str
     subscriptions: tuple[Subscription, ...]
+
+
+def handshake_headers(venue: Venue, plan: CapturePlan, environ: Mapping[str, str]) -> dict[str, str]:
+    """The headers that a venue's handshake needs, from the environment (`BINANCE_SBE_API_KEY` for binance_sbe).
+
+    A practice venue takes any key. InputError where a real one is asked for and the environment has none.
+    """
+    if not venue.ws_headers:
+        return {}
+    variable = f"{venue.name.upper()}_API_KEY"
+    key = environ.get(variable, "")
+    if not key and venue.name not in plan.endpoints:
+        raise InputError(
+            f"{venue.name} asks for a key when a connection opens ({', '.join(venue.ws_headers)}): set {variable} in "
+            f"the environment or in .env, or leave {venue.name} out"
+        )
+    return dict.fromkeys(venue.ws_headers, key or "practice")
 
 
 def select(venue: Venue, listed: Iterable[Instrument], symbols: Sequence[str]) -> list[Instrument]:
@@ -110,7 +128,5 @@ def _cut(venue: Venue, subscriptions: Sequence[Subscription]) -> list[list[Subsc
 
 def _nearest(symbol: str, known: Iterable[str], most: int = 12) -> list[str]:
     """A venue lists thousands of symbols; a message shows those that look like the one asked for."""
-    import difflib
-
     names = list(known)
     return difflib.get_close_matches(symbol, names, n=most, cutoff=0.3) or sorted(names)[:most]

@@ -92,7 +92,7 @@ class Budgets:
         self._by_host: dict[str, Budget] = {}
 
     def of(self, venue: Venue, base: str) -> Budget:
-        """The budget of the host of a REST address. Paths with limits of their own (`/fapi`) have hosts of their own."""
+        """The budget of a REST address's host (products with limits of their own have hosts of their own)."""
         host = urlsplit(base).netloc
         if host not in self._by_host:
             limits = venue.limits
@@ -123,7 +123,7 @@ class RestClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def send(self, request: Request) -> Answer:
-        """One attempt, as soon as the budget allows. Any HTTP answer is returned; VenueError (transient) where none came.
+        """One attempt, as soon as the budget allows. Any HTTP answer is returned; VenueError (transient) if none came.
 
         An answer that bans this address blocks the host for everybody.
         """
@@ -151,8 +151,7 @@ class RestClient:
         return answer
 
     async def call(self, request: Request, *, attempts: int = 5) -> Answer:
-        """A successful answer. Errors that the venue calls passing, and 5xx, are asked again for GETs; the last error is
-        raised."""
+        """A successful answer. A GET is asked again while its error says that this can help, then it is raised."""
         backoff = Backoff(self._rng)
         while True:
             try:

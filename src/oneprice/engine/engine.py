@@ -81,6 +81,8 @@ class Engine:
                 self.decisions.record(decision)
             due_ns = self.desk.next_due_ns()
         self._apply(rows, start, stop)
+        for decision in self.desk.settle_funding(now_ns, self.books):
+            self.decisions.record(decision)
         for strategy in self._strategies:
             for sighting in strategy.on_batch(now_ns, self._market):
                 self._handle(now_ns, strategy.name, sighting)

@@ -39,7 +39,7 @@ class PaperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """[paper]: the paper venue's latencies and the balances it starts every venue's account with."""
 
     latency: Latency = Latency()
-    balances: Mapping[str, Decimal] = DEFAULT_BALANCES
+    balances: Mapping[str, Decimal] = msgspec.field(default_factory=lambda: dict(DEFAULT_BALANCES))
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +48,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mode: Mode = Mode.PAPER
     venues: tuple[str, ...] = ("binance_sbe", "binance_usdm", "bybit_linear", "bybit_spot")
     symbols: Mapping[str, tuple[str, ...]] = {}  # venue → native symbols; a venue that is not named trades all it lists
-    strategies: Mapping[str, Mapping[str, Any]] = {"basis": {}, "spread": {}, "triangular": {}}
+    strategies: Mapping[str, Mapping[str, Any]] = msgspec.field(
+        default_factory=lambda: {"basis": {}, "spread": {}, "triangular": {}}
+    )
     cooldown_ms: int = 250  # after a trade or a refusal, its key rests this long
     timer_ms: int = 10  # backtest: the grid on which micro-batches end when the session carries no timer rows
     paper: PaperSettings = PaperSettings()

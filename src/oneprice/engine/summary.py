@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 
 import msgspec
 
@@ -11,11 +10,10 @@ from oneprice.engine.statistics import OpportunitySummary
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Money is in USDT, valued at the last mid prices; a balance that only changed its price is no result.
+    """Money is in USDT, rounded to eight decimals for reading (the ledger holds it exactly), valued at the last mid prices; a balance that only changed its price is no result.
 
-    `net_pnl = gross_edge - fees - slippage + drift + funding`, exactly: `gross_edge` is what the trades would have
-    earned at the prices they were decided on, `slippage` what the fills cost against those, `drift` what prices did to
-    what they left behind.
+    `net_pnl = gross_edge - fees - slippage + funding`, exactly: `gross_edge` is what the trades would be worth at the end,
+    had they been filled at the prices they were decided on, `slippage` what the fills cost against those.
     """
 
     mode: str
@@ -32,12 +30,11 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     orders: int
     fills: int
     refused: int
-    gross_edge: Decimal
-    fees: Decimal
-    slippage: Decimal
-    drift: Decimal
-    funding: Decimal
-    net_pnl: Decimal
+    gross_edge: float
+    fees: float
+    slippage: float
+    funding: float
+    net_pnl: float
     balanced: bool
     decisions: int
     decision_hash: str

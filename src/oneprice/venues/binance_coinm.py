@@ -10,7 +10,7 @@ from oneprice.venues.base import Channel, Endpoints, Ping, RateLimits, Venue
 from oneprice.venues.binance_json import Digits, combined_url, control, make_encoders, subscribe, unsubscribe
 from oneprice.venues.binance_rest import make_rest
 from oneprice.venues.sequencing import Chained
-from oneprice.venues.wire_binance import decode_binance
+from oneprice.venues.wire_binance import decode_coinm
 
 BINANCE_COINM = Venue(
     name="binance_coinm",
@@ -30,7 +30,7 @@ BINANCE_COINM = Venue(
     },
     polled={Channel.OPEN_INTEREST: 10.0},
     sequencing=Chained(),
-    decode=decode_binance,
+    decode=decode_coinm,
     control=control,
     subscribe=subscribe,
     unsubscribe=unsubscribe,

@@ -13,7 +13,7 @@ from oneprice.venues.base import Channel, Endpoints, Ping, RateLimits, Rest, Ven
 from oneprice.venues.binance_json import Digits, combined_url, control, make_encoders, subscribe, unsubscribe
 from oneprice.venues.binance_rest import make_rest
 from oneprice.venues.sequencing import Consecutive
-from oneprice.venues.wire_binance import decode_binance
+from oneprice.venues.wire_binance import decode_spot
 
 MAKER_FEE = TAKER_FEE = Decimal("0.001")
 ENDPOINTS = {
@@ -45,7 +45,7 @@ BINANCE_SPOT = Venue(
         Channel.TRADE: ("public", "{lower}@trade"),
     },
     sequencing=Consecutive(),
-    decode=decode_binance,
+    decode=decode_spot,
     control=control,
     subscribe=subscribe,
     unsubscribe=unsubscribe,

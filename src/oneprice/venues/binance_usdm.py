@@ -17,7 +17,7 @@ from oneprice.venues.base import Channel, Endpoints, Ping, RateLimits, Venue
 from oneprice.venues.binance_json import Digits, combined_url, control, make_encoders, subscribe, unsubscribe
 from oneprice.venues.binance_rest import make_rest
 from oneprice.venues.sequencing import Chained
-from oneprice.venues.wire_binance import decode_binance
+from oneprice.venues.wire_binance import decode_usdm
 
 BINANCE_USDM = Venue(
     name="binance_usdm",
@@ -51,7 +51,7 @@ BINANCE_USDM = Venue(
     },
     polled={Channel.OPEN_INTEREST: 10.0},
     sequencing=Chained(),
-    decode=decode_binance,
+    decode=decode_usdm,
     control=control,
     subscribe=subscribe,
     unsubscribe=unsubscribe,

@@ -175,9 +175,9 @@ class FeedMachine:
     ) -> Sequence[Command]:
         """A REST call came back (status 0: the venue was not reached, or did not answer in time)."""
         rest = self.venue.rest
-        join = self._joins.get(fetch.instrument) if fetch.purpose == DEPTH else None
-        if fetch.purpose == DEPTH and (join is None or join.fetch != fetch.number):
-            return _NOTHING  # asked for by a connection that has ended since
+        if not self.wants(fetch):
+            return _NOTHING
+        join = self._joins[fetch.instrument] if fetch.purpose == DEPTH else None
         try:
             if status == 0:
                 raise VenueError(f"{self.venue.name}: no answer to {fetch.request.path}", transient=True)
@@ -201,8 +201,6 @@ class FeedMachine:
 
     def closed(self, feed: int, reason: GapReason, recv_ns: int) -> Sequence[Command]:
         """A connection ended, or was declared dead: its books are invalid from here unless a replacement stands by."""
-        state = self._feeds.pop(feed)
-        self._past.add(state.statistics)
         self._asked = {key: asked for key, asked in self._asked.items() if asked[0] != feed}
         heir = next((number for number, other in self._feeds.items() if other.replaces == feed), -1)
         if heir >= 0:
@@ -220,6 +218,7 @@ class FeedMachine:
             if heir >= 0:  # the snapshot that the replacement brought was not taken: have it sent again
                 join.feed = heir
                 commands += self._resubscribe(join, recv_ns)
+        self._past.add(self._feeds.pop(feed).statistics)
         return commands
 
     def lost(self, feed: int, reason: GapReason, recv_ns: int) -> Sequence[Command]:
@@ -241,6 +240,11 @@ class FeedMachine:
     def probe(self) -> Fetch:
         """The request whose answer gives a CLOCK row: this machine's clock against the venue's."""
         return Fetch(purpose=TIME, instrument=-1, request=self.venue.rest.server_time())
+
+    def wants(self, fetch: Fetch) -> bool:
+        """Whether the answer would still be used: not when the connection whose book asked has ended."""
+        join = self._joins.get(fetch.instrument)
+        return fetch.purpose != DEPTH or (join is not None and join.fetch == fetch.number)
 
     def statistics_of(self, feed: int) -> FeedStatistics:
         """Counts of one open connection."""
