@@ -17,10 +17,10 @@ from feed_world import (
     rest_depth,
     table,
 )
-from shared_data import shared
 
 from oneprice.model.tape import ASK, Kind, TapeWriter
 from oneprice.venues.feed import Command, FeedMachine, Fetch, Send
+from shared_data import shared
 
 CAPTURES = {
     "binance_spot": (

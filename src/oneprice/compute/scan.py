@@ -304,6 +304,18 @@ def _plain_level(buf, i, price_places, qty_places):
 
 
 @njit(cache=True)
+def _careful_level(buf, i, price_exponent, qty_exponent):
+    """(price, qty, next) of any level: spaces, signs, members beyond the two; next is a status where it is wrong."""
+    i = expect(buf, i, _OPEN_LIST)
+    price, i = read_decimal(buf, i, price_exponent)
+    i = expect(buf, i, _COMMA)
+    qty, i = read_decimal(buf, i, qty_exponent)
+    while peek(buf, i) == _COMMA:
+        i = skip_value(buf, expect(buf, i, _COMMA))
+    return price, qty, expect(buf, i, _CLOSE_LIST)
+
+
+@njit(cache=True)
 def read_levels(buf, i, price_exponent, qty_exponent, rows, at, base_row, flags):
     """Rows of a list of `["price","qty"…]` levels. → (position behind the list, next free row).
 
@@ -311,20 +323,14 @@ def read_levels(buf, i, price_exponent, qty_exponent, rows, at, base_row, flags)
     Further members of a level are skipped. When `rows` is full, the position is `NO_ROOM` (-5).
     """
     i = expect(buf, i, _OPEN_LIST)
-    if peek(buf, i) == _CLOSE_LIST:
-        return expect(buf, i, _CLOSE_LIST), at
+    following = peek(buf, i)
+    if following == _CLOSE_LIST:
+        return skip_space(buf, i) + 1, at
     while i >= 0:
         price, qty, after = _plain_level(buf, i, -price_exponent, -qty_exponent)
-        if after >= 0:
-            i = after
-        else:
-            i = expect(buf, i, _OPEN_LIST)
-            price, i = read_decimal(buf, i, price_exponent)
-            i = expect(buf, i, _COMMA)
-            qty, i = read_decimal(buf, i, qty_exponent)
-            while peek(buf, i) == _COMMA:
-                i = skip_value(buf, expect(buf, i, _COMMA))
-            i = expect(buf, i, _CLOSE_LIST)
+        if after < 0:
+            price, qty, after = _careful_level(buf, i, price_exponent, qty_exponent)
+        i = after
         if i < 0:
             break
         if at >= rows.shape[0]:
@@ -334,11 +340,11 @@ def read_levels(buf, i, price_exponent, qty_exponent, rows, at, base_row, flags)
         rows[at].qty = qty
         rows[at].flags = flags
         at += 1
-        following = peek(buf, i)
-        if following == _COMMA:
-            i = expect(buf, i, _COMMA)
-        else:
-            return expect(buf, i, _CLOSE_LIST), at
+        i = skip_space(buf, i)
+        following = buf[i] if i < buf.shape[0] else 0
+        if following == _CLOSE_LIST:
+            return i + 1, at
+        i = i + 1 if following == _COMMA else MALFORMED
     return i, at
 
 

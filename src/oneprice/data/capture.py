@@ -18,11 +18,12 @@ import aiohttp
 import msgspec
 
 from oneprice.data import machines
+from oneprice.data.budget import Budgets
 from oneprice.data.connection import Feed, Link
 from oneprice.data.health import FeedHealth, HealthWatch
 from oneprice.data.machines import Closed, Machines, Opened, with_body
 from oneprice.data.plan import CapturePlan, FeedPlan, feeds_of, handshake_headers, select
-from oneprice.data.rest import Answer, Budgets, RestClient
+from oneprice.data.rest import Answer, RestClient
 from oneprice.data.session import FeedEntry, Record, RecordType
 from oneprice.model.errors import VenueError
 from oneprice.model.instrument import Instrument, InstrumentTable
@@ -66,6 +67,7 @@ class Capture:
         clients: Mapping[str, RestClient],
         listed: Sequence[Record],
         headers: Mapping[str, Mapping[str, str]],
+        budgets: Budgets,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -79,9 +81,12 @@ class Capture:
         self._listed = listed
         self._clock = clock
         self._feeds = [
-            Feed(feed, find_venue(feed.venue), sink=self, clock=clock, rng=rng, headers=headers[feed.venue])
+            Feed(
+                feed, find_venue(feed.venue), sink=self, clock=clock, rng=rng, headers=headers[feed.venue],
+                connects=budgets.connects_of(find_venue(feed.venue), feed.address),
+            )
             for feed in feeds
-        ]
+        ]  # fmt: skip
         self._health = HealthWatch(self._feeds, self.machines)
         self._recorder: Recorder | None = None
         self._on_rows: Callable[[Rows], None] = _ignore
@@ -100,9 +105,11 @@ class Capture:
         clock: Clock,
         rng: random.Random,
         environ: Mapping[str, str] = os.environ,
+        discover: Callable[[Sequence[Instrument]], Sequence[Instrument]] | None = None,
     ) -> Capture:
         """Ask every venue of a plan what it lists, choose the plan's instruments and lay out the connections.
 
+        A venue for which the plan names no symbols is left to `discover`, which picks from all that those venues list.
         InputError for what the plan names and a venue does not have; VenueError for a venue that does not answer.
         """
         budgets = Budgets(clock)
@@ -117,18 +124,24 @@ class Capture:
         }  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             asked = {name: tasks.create_task(clients[name].instruments()) for name in venues}
+        open_to_choice = [
+            instrument for name in venues if not plan.venues[name].symbols for instrument in asked[name].result()[0]
+        ]
+        discovered = list(discover(open_to_choice)) if discover is not None and open_to_choice else open_to_choice
         chosen: list[Instrument] = []
         feeds: list[FeedPlan] = []
         listed: list[Record] = []
         for name, venue in venues.items():
             instruments, answers = asked[name].result()
-            ours = select(venue, instruments, plan.venues[name].symbols)
+            ours = select(venue, instruments, plan.venues[name].symbols) or [
+                instrument for instrument in discovered if instrument.venue == name
+            ]
             chosen += ours
             feeds += feeds_of(venue, plan.endpoints_of(venue), ours, plan.venues[name].channels)
             listed += [_listing(venue, request, answer) for request, answer in answers]
         return cls(
             plan, instruments=InstrumentTable(chosen), feeds=feeds, clients=clients, headers=headers, clock=clock,
-            listed=sorted(listed, key=lambda record: record.recv_ns), rng=rng,
+            budgets=budgets, listed=sorted(listed, key=lambda record: record.recv_ns), rng=rng,
         )  # fmt: skip
 
     async def run(self, *, recorder: Recorder | None = None, on_rows: Callable[[Rows], None] | None = None) -> None:
@@ -212,6 +225,8 @@ class Capture:
         self._do(self.machines.tell(record))
 
     def _do(self, commands: Sequence[Command]) -> None:
+        if self._stops:
+            return
         for command in commands:
             match command:
                 case Send(feed=number, payload=payload):
@@ -280,7 +295,11 @@ class Capture:
         if self._recorder is not None:
             self._recorder.rows(rows)
             self._recorder.flush_if_due(now_ns)
-        self._on_rows(rows)
+        try:
+            self._on_rows(rows)
+        except BaseException:
+            self._stops = True  # nothing further is started while this takes the capture down
+            raise
 
 
 def _listing(venue: Venue, request: Request, answer: Answer) -> Record:

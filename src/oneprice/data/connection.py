@@ -24,6 +24,7 @@ import msgspec
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from oneprice.data.backoff import Backoff
+from oneprice.data.budget import Budget
 from oneprice.data.plan import FeedPlan
 from oneprice.model.errors import VenueError
 from oneprice.model.tape import GapReason
@@ -220,6 +221,7 @@ class Feed:
         sink: FeedSink,
         clock: Clock,
         rng: random.Random,
+        connects: Budget,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.plan = plan
@@ -227,6 +229,7 @@ class Feed:
         self.sink = sink
         self.clock = clock
         self.rng = rng
+        self._connects = connects
         self._headers = dict(headers or {})
         self.links: set[int] = set()  # numbers of the links that are open now: one, or two during a replacement
         self._backoff = Backoff(rng)
@@ -297,6 +300,7 @@ class Feed:
 
     async def _connect(self, tasks: asyncio.TaskGroup) -> Link | None:
         """Open a link and have it served; None (and why in `refused`) when the venue does not let us."""
+        await self._connects.take(1)
         link = Link(self)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):

@@ -16,12 +16,13 @@ ALL_CHANNELS = tuple(Channel)
 
 
 class VenuePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to capture of one venue. Symbols are the venue's own (`BTCUSDT`) or canonical (`BTC/USDT`).
+    """What to capture of one venue. Symbols are the venue's own (`BTCUSDT`) or canonical (`BTC/USDT`); none: whatever
+    the capture's `discover` picks.
 
     A channel that the venue does not have is left out: a plan may ask spot and perpetual for the same channels.
     """
 
-    symbols: tuple[str, ...]
+    symbols: tuple[str, ...] = ()
     channels: tuple[Channel, ...] = ALL_CHANNELS
 
 

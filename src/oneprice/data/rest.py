@@ -1,30 +1,26 @@
 """Market data by REST: sends a venue's `Request` values, within its budget. Nothing here signs anything.
 
-Every host has one `Budget`: a weight that may be spent in any window, shared by all venues behind that host, and a time
-until which the host must be left alone (HTTP 429, 418, or what a venue's own error says). `send` is one attempt;
-`call` judges the answer with the venue's `check` and tries again as long as the error says that this can help."""
+Every host has one `Budget`, shared by all venues behind it; an answer that bans this address (HTTP 429, 418, or what a
+venue's own error says) closes the host for as long as it asks. `send` is one attempt; `call` judges the answer with the venue's `check` and tries again as long as the error says that this can help."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 from yarl import URL
 
 from oneprice.data.backoff import Backoff
+from oneprice.data.budget import Budget
 from oneprice.model.errors import OnepriceError, VenueError
 from oneprice.model.instrument import Instrument
-from oneprice.model.time import NS_PER_S, Clock
+from oneprice.model.time import Clock
 from oneprice.venues.base import Request, Venue
 
 _log = logging.getLogger("oneprice.data")
-_SHARE = 0.8  # of a host's weight: other programs may live behind the same address
 _TIMEOUT_S = 15.0
 _BANNED = (418, 429)
 _BAN_S = 60.0  # a ban whose length the host does not say
@@ -40,64 +36,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     sent_ns: int
     recv_ns: int
-
-
-class Budget:
-    """The weight that one host allows in any window of `window_s`, and its bans. First come, first served."""
-
-    def __init__(self, weight: float, window_s: float, clock: Clock) -> None:
-        self._weight = weight
-        self._window_ns = int(window_s * NS_PER_S)
-        self._clock = clock
-        self._spent: deque[tuple[int, float]] = deque()
-        self._in_window = 0.0
-        self._blocked_until_ns = 0
-        self._turn = asyncio.Lock()
-        self.bans = 0
-
-    @property
-    def blocked_s(self) -> float:
-        """How long the host is still to be left alone; 0 when it is not."""
-        return max(0, self._blocked_until_ns - self._clock.now_ns()) / NS_PER_S
-
-    def block(self, seconds: float) -> None:
-        """Leave the host alone for so long. A shorter wish never shortens a longer one."""
-        self.bans += 1
-        self._blocked_until_ns = max(self._blocked_until_ns, self._clock.now_ns() + int(seconds * NS_PER_S))
-
-    async def take(self, weight: float) -> None:
-        """Wait until `weight` may be spent. A weight above the whole budget waits for an empty window."""
-        async with self._turn:
-            while (wait_s := self._wait_s(weight)) > 0.0:
-                await self._clock.sleep(wait_s)
-            self._spent.append((self._clock.now_ns(), weight))
-            self._in_window += weight
-
-    def _wait_s(self, weight: float) -> float:
-        now_ns = self._clock.now_ns()
-        if now_ns < self._blocked_until_ns:
-            return (self._blocked_until_ns - now_ns) / NS_PER_S
-        while self._spent and self._spent[0][0] + self._window_ns <= now_ns:
-            self._in_window -= self._spent.popleft()[1]
-        if not self._spent or self._in_window + weight <= self._weight:
-            return 0.0
-        return (self._spent[0][0] + self._window_ns - now_ns) / NS_PER_S
-
-
-class Budgets:
-    """One budget a host, made when a venue first asks for it."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._by_host: dict[str, Budget] = {}
-
-    def of(self, venue: Venue, base: str) -> Budget:
-        """The budget of a REST address's host (products with limits of their own have hosts of their own)."""
-        host = urlsplit(base).netloc
-        if host not in self._by_host:
-            limits = venue.limits
-            self._by_host[host] = Budget(limits.weight_per_window * _SHARE, limits.window_s, self._clock)
-        return self._by_host[host]
 
 
 class RestClient:
@@ -167,7 +105,10 @@ class RestClient:
                 return answer
 
     async def instruments(self) -> tuple[list[Instrument], list[tuple[Request, Answer]]]:
-        """Everything the venue lists, page by page, and the answers that say so (for the raw log)."""
+        """Everything the venue lists, page by page, and the answers that say so (for the raw log).
+
+        Where the list does not say how often funding is paid, the venue's own list of exceptions is asked for, too.
+        """
         rest = self.venue.rest
         listed: list[Instrument] = []
         answers: list[tuple[Request, Answer]] = []
@@ -179,6 +120,18 @@ class RestClient:
             answers.append((request, answer))
             listed += rest.read_instruments(answer.body)
             request = rest.more_instruments(answer.body) if rest.more_instruments is not None else None
+        if rest.funding_intervals is not None and rest.read_funding_intervals is not None:
+            request = rest.funding_intervals()
+            answer = await self.call(request)
+            answers.append((request, answer))
+            paid_every_ns = rest.read_funding_intervals(answer.body)
+            listed = [
+                msgspec.structs.replace(
+                    instrument,
+                    funding_interval_ns=paid_every_ns.get(instrument.symbol, instrument.funding_interval_ns),
+                )
+                for instrument in listed
+            ]
         return listed, answers
 
     def _note_ban(self, request: Request, answer: Answer) -> None:

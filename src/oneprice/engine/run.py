@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -218,16 +219,32 @@ def sessions_used(sessions: Iterable[Session]) -> tuple[SessionUsed, ...]:
 
 
 def backtest(
-    settings: RunSettings, sessions: list[Session], folder: Path, *, progress: Callable[[float, str], None]
+    settings: RunSettings,
+    sessions: list[Session],
+    folder: Path,
+    *,
+    progress: Callable[[float, str], None],
+    speed: float | None = None,
 ) -> RunSummary:
-    """Run the settings' strategies over recorded sessions, at full speed."""
+    """Run the settings' strategies over recorded sessions: at full speed, or `speed` times as fast as recorded."""
     replay = Replay(sessions, timer_ms=settings.timer_ms)
     make_run_folder(folder, RunRecord(settings=settings, sessions=sessions_used(sessions)))
     run = Run(settings, replay.instruments, folder)
     total = sum(session.manifest.rows for session in sessions) or 1
-    for rows in replay.rows():
+
+    def take(rows: Rows) -> None:
         run.on_rows(rows)
         progress(run.engine.events / total, f"{run.engine.events:,} rows")
+
+    async def paced(factor: float) -> None:
+        async for rows in replay.paced(factor):
+            take(rows)
+
+    if speed is None:
+        for rows in replay.rows():
+            take(rows)
+    else:
+        asyncio.run(paced(speed))
     run.take_ended()
     summary = run.summary()
     run.close(summary)

@@ -1,4 +1,5 @@
-"""After the orders of a trade have ended: what was filled unevenly is completed, else undone. Pure: fills in, legs out."""
+"""After the orders of a trade have ended: what was filled unevenly is completed, else undone. Pure: fills in, legs
+out."""
 
 from __future__ import annotations
 
@@ -48,9 +49,9 @@ def after_orders(
 ) -> tuple[Step, list[Hedge]]:
     """What a trade needs once no order of it is open.
 
-    The leg that filled the largest share of its quantity sets the pace. The others are completed up to that share, a few
-    times; when that fails, everything filled is undone, a few times; then the kill switch is for the caller to throw.
-    """
+    The leg that filled the largest share of its quantity sets the pace. The others are completed up to that share, a
+    few times; when that fails, everything filled is undone, a few times; then the kill switch is for the caller to
+    throw."""
     shares = [Fraction(leg.filled, leg.qty) for leg in wanted]
     pace = max(shares)
     missing = [

@@ -1,10 +1,13 @@
 """What we hold, and what it came to: balances by venue and asset, positions by trade, and the result in its parts.
 
 Every fill becomes postings, and the postings of an event sum to zero asset by asset: what our account gets, the market
-gives. Perpetuals are realised first in, first out, so that no division is needed and the books balance to the last unit.
+gives. Perpetuals are realised first in, first out, so that no division is needed and the books balance to the last
+unit; what their open lots cost is set aside (no leverage) and not available: in each asset available + in positions =
+starting + what was exchanged, realised, paid and received.
 
-Result, in one currency at given prices: `net = gross_edge - slippage - fees + funding`, exactly. `gross_edge` is what the
-fills are worth now had they been done at the prices they were decided on; `slippage` is what they cost against those."""
+Result, in one currency at given prices: `net = gross_edge - slippage - fees + funding`, exactly. `gross_edge` is what
+the fills are worth now had they been done at the prices they were decided on; `slippage` is what they cost against
+those."""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import msgspec
 
 from oneprice.model.instrument import Instrument, InstrumentKind, InstrumentTable
 from oneprice.model.order import Order, Report
+from oneprice.trading.money import divide_rounded, exact
 
 ZERO = Decimal(0)
 
@@ -46,7 +50,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def net(self) -> Decimal:
-        return self.gross_edge - self.slippage - self.fees + self.funding
+        with exact():
+            return self.gross_edge - self.slippage - self.fees + self.funding
 
 
 # value(asset, venue) → units of the valuation currency for one unit of the asset; None when no price is known
@@ -69,6 +74,7 @@ class Portfolio:
             deque
         )  # (price, signed qty)
         self.realised: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        self.in_positions: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)  # cost of open lots
 
     def position(self, strategy: str, key: str, instrument: int) -> int:
         """Signed filled quantity (mantissa) of a strategy's trades under a key."""
@@ -84,6 +90,10 @@ class Portfolio:
 
     def apply_fill(self, order: Order, report: Report, *, key: str, decision_price: int) -> list[Posting]:
         """Take a fill in; → its postings."""
+        with exact():
+            return self._apply_fill(order, report, key, decision_price)
+
+    def _apply_fill(self, order: Order, report: Report, key: str, decision_price: int) -> list[Posting]:
         instrument = self._instruments[order.instrument]
         signed = int(order.side) * report.qty
         self.fills.append(Fill(order=order, report=report, decision_price=decision_price))
@@ -110,14 +120,42 @@ class Portfolio:
     def apply_funding(self, instrument: Instrument, index: int, *, rate: Decimal, mark: Decimal) -> list[Posting]:
         """Pay or receive funding on the position held now; positive rate: longs pay. → postings, none without one."""
         held = self._contracts[index]
-        if held == 0 or instrument.inverse:
+        if held == 0:
             return []
-        amount = -instrument.qty(held) * instrument.contract_multiplier * mark * rate
-        self.funding.append((instrument.venue, instrument.settle, amount))
-        return self._move(instrument.venue, "funding", instrument.settle, amount)
+        with exact():
+            size = instrument.qty(held) * instrument.contract_multiplier
+            value = divide_rounded(size, mark) if instrument.inverse else size * mark
+            amount = -value * rate
+            self.funding.append((instrument.venue, instrument.settle, amount))
+            return self._move(instrument.venue, "funding", instrument.settle, amount)
 
     def available(self, venue: str, asset: str) -> Decimal:
-        return self.balances[venue, asset]
+        """What the account can trade with: its balance, less what open contract positions have set aside."""
+        with exact():
+            return self.balances[venue, asset] - self.in_positions[venue, asset]
+
+    def average_entry(self, strategy: str, key: str, instrument: int) -> Decimal | None:
+        """Average entry price of a contract position, to 12 decimals; None when flat. Inverse contracts: harmonic."""
+        rules = self._instruments[instrument]
+        lots = self._lots[strategy, key, instrument]
+        with exact():
+            size = sum((rules.qty(abs(qty)) * rules.contract_multiplier for _, qty in lots), ZERO)
+            cost = sum((_cost(rules, price, qty) for price, qty in lots), ZERO)
+        if not lots:
+            return None
+        return divide_rounded(size, cost) if rules.inverse else divide_rounded(cost, size)
+
+    def unrealised(self, instrument: int, mark: Decimal) -> Decimal:
+        """What closing every contract lot of an instrument at `mark` would realise, in its settlement asset."""
+        rules = self._instruments[instrument]
+        with exact():
+            result = ZERO
+            for (_, _, index), lots in self._lots.items():
+                if index == instrument:
+                    for price, qty in lots:
+                        gain = _worth(rules, abs(qty), rules.price(price), mark)
+                        result += gain if qty > 0 else -gain
+            return result
 
     def result(self, fills: list[Fill], mid: Mid, value: Value, *, with_funding: bool = False) -> Result:
         """What fills came to at the given mid prices; fills without a price now count at their own."""
@@ -131,15 +169,24 @@ class Portfolio:
             now = mid(fill.order.instrument)
             if now is None:
                 now = paid
-            gross += side * _worth(instrument, report.qty, decided, now) * rate
-            slippage += side * _worth(instrument, report.qty, decided, paid) * rate
-            fees += report.fee * (value(report.fee_asset, instrument.venue) or ZERO)
-        if with_funding:
-            funding = sum((amount * (value(asset, venue) or ZERO) for venue, asset, amount in self.funding), ZERO)
+            fee_rate = value(report.fee_asset, instrument.venue) or ZERO
+            with exact():
+                gross += side * _worth(instrument, report.qty, decided, now) * rate
+                slippage += side * _worth(instrument, report.qty, decided, paid) * rate
+                fees += report.fee * fee_rate
+        for venue, asset, amount in self.funding if with_funding else ():
+            rate = value(asset, venue) or ZERO
+            with exact():
+                funding += amount * rate
         return Result(gross_edge=gross, slippage=slippage, fees=fees, funding=funding)
 
     def balances_hold(self) -> bool:
-        """Whether available balances are the starting ones plus all that was realised, paid and received, to the unit."""
+        """Whether, in each asset of each venue, available + in positions = starting + all that was exchanged, realised,
+        paid and received, to the last unit; all of it summed again from the fills and the open lots."""
+        with exact():
+            return self._balances_hold()
+
+    def _balances_hold(self) -> bool:
         expected: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal, self.starting)
         for fill in self.fills:
             instrument, report = self._instruments[fill.order.instrument], fill.report
@@ -155,7 +202,14 @@ class Portfolio:
             expected[place] += amount
         for venue, asset, amount in self.funding:
             expected[venue, asset] += amount
-        return all(expected[place] == self.balances[place] for place in {*expected, *self.balances})
+        set_aside: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        for (_, _, index), lots in self._lots.items():
+            instrument = self._instruments[index]
+            set_aside[instrument.venue, instrument.settle] += sum((_cost(instrument, *lot) for lot in lots), ZERO)
+        return all(
+            self.balances[place] - self.in_positions[place] + set_aside[place] == expected[place]
+            for place in {*expected, *self.balances, *self.in_positions, *set_aside}
+        )
 
     def _move(self, venue: str, other: str, asset: str, amount: Decimal) -> list[Posting]:
         self.balances[venue, asset] += amount
@@ -164,6 +218,7 @@ class Portfolio:
     def _realise(self, order: Order, report: Report, key: str, signed: int, instrument: Instrument) -> Decimal:
         """Close lots of the other sign, oldest first; what is left of the fill becomes a lot. → realised, in settle."""
         lots = self._lots[order.strategy, key, order.instrument]
+        place = instrument.venue, instrument.settle
         left, realised = signed, ZERO
         while left and lots and (lots[0][1] > 0) != (left > 0):
             price, qty = lots[0]
@@ -171,13 +226,16 @@ class Portfolio:
             direction = 1 if qty > 0 else -1
             gain = _worth(instrument, closed, instrument.price(price), instrument.price(report.price))
             realised += direction * gain
-            if closed == abs(qty):
+            kept = qty - direction * closed
+            self.in_positions[place] += _cost(instrument, price, kept) - _cost(instrument, price, qty)
+            if kept == 0:
                 lots.popleft()
             else:
-                lots[0] = (price, qty - direction * closed)
+                lots[0] = (price, kept)
             left += direction * closed
         if left:
             lots.append((report.price, left))
+            self.in_positions[place] += _cost(instrument, report.price, left)
         return realised
 
 
@@ -185,5 +243,11 @@ def _worth(instrument: Instrument, qty: int, before: Decimal, after: Decimal) ->
     """What a long of `qty` gains when its price goes from `before` to `after`, in quote (inverse: settle) units."""
     amount = instrument.qty(qty) * instrument.contract_multiplier
     if instrument.inverse:
-        return amount * (1 / before - 1 / after)
+        return divide_rounded(amount, before) - divide_rounded(amount, after)
     return amount * (after - before)
+
+
+def _cost(instrument: Instrument, price: int, qty: int) -> Decimal:
+    """What a lot of `qty` (signed) cost at `price`, never negative, in the settlement asset."""
+    value = instrument.notional(price, abs(qty))
+    return divide_rounded(value, instrument.price(price)) if instrument.inverse and qty else value

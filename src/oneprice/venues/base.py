@@ -153,6 +153,9 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
     check: Callable[[int, Mapping[str, str], bytes], None]
     # where the instrument list comes in pages: an answer → the request for the next page, None after the last
     more_instruments: Callable[[bytes], Request | None] | None = None
+    # where the instrument list does not say how often funding is paid: symbol → ns, for the symbols that differ from it
+    funding_intervals: Callable[[], Request] | None = None
+    read_funding_intervals: Callable[[bytes], dict[str, int]] | None = None
 
 
 class Encoders(msgspec.Struct, frozen=True, kw_only=True):

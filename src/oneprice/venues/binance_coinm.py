@@ -1,5 +1,7 @@
-"""Binance COIN-M perpetuals: inverse contracts of 100 USD (BTC) or 10 USD (others), quantity in contracts. Market data
-only; its book chains and joins like USD-M's."""
+"""Binance COIN-M futures: inverse contracts of 100 USD (BTC) or 10 USD (others), quantity in contracts. Market data
+only. One stream address, not split like USD-M's; its book chains and joins like USD-M's.
+
+Source: Binance documentation, COIN-M Futures, Websocket Market Streams."""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from decimal import Decimal
 
 from oneprice.model.instrument import InstrumentKind
 from oneprice.venues.base import Channel, Endpoints, Ping, RateLimits, Venue
-from oneprice.venues.binance_json import Digits, combined_url, control, make_encoders, subscribe, unsubscribe
+from oneprice.venues.binance_json import COINM, combined_url, control, make_encoders, subscribe, unsubscribe
 from oneprice.venues.binance_rest import make_rest
 from oneprice.venues.sequencing import Chained
 from oneprice.venues.wire_binance import decode_coinm
@@ -34,7 +36,7 @@ BINANCE_COINM = Venue(
     control=control,
     subscribe=subscribe,
     unsubscribe=unsubscribe,
-    url=combined_url("/stream"),
+    url=combined_url,
     ping=Ping(every_s=180.0),
     max_age_s=24 * 3600.0,
     limits=RateLimits(
@@ -44,5 +46,5 @@ BINANCE_COINM = Venue(
         prefix="/dapi/v1", venue="binance_coinm", maker_fee=Decimal("0.0002"), taker_fee=Decimal("0.0005"),
         depth_limit=1000, depth_weight=20, info_weight=1, futures=True,
     ),
-    encode=make_encoders(Digits(), futures=True, depth_stream="depth@100ms"),
+    encode=make_encoders(COINM),
 )  # fmt: skip

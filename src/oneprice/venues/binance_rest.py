@@ -1,12 +1,15 @@
 """Binance's market data by REST: how to ask and how to read, for spot, USD-M and COIN-M.
 
-The three speak alike under another path (`/api/v3`, `/fapi/v1`, `/dapi/v1`); what differs is a value passed in."""
+The three speak alike under another path (`/api/v3`, `/fapi/v1`, `/dapi/v1`); what differs is a value passed in.
+Prices and sizes are strings in the answers, ids and times (ms) numbers.
+
+Source: Binance documentation, REST API, Market data endpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from typing import Any
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,11 +18,16 @@ from oneprice.model.instrument import Instrument, InstrumentKind, exact_mantissa
 from oneprice.model.time import NS_PER_MS, NS_PER_S
 from oneprice.venues.base import BookSnapshot, Candle, FundingSettlement, Request, Rest
 
-_EIGHT_HOURS_NS = 8 * 3600 * NS_PER_S
+_HOUR_NS = 3600 * NS_PER_S
+_USUAL_INTERVAL_NS = 8 * _HOUR_NS
 _SPARE_DIGITS = 3
 _NEVER_MS = 4_133_404_800_000  # deliveryDate of a perpetual
 _UNKNOWN_CODES = frozenset({-1006, -1007})
-_BUSY_CODES = frozenset({-1003, -1008, -1015, -1001})
+_BUSY_CODES = frozenset({-1001, -1003, -1008, -1015})
+_FAILED_FOR_SURE = ("Service Unavailable", "Internal error; unable to process")
+_DEFAULT_WAIT_S = 60.0  # weights are counted by the minute
+
+T = TypeVar("T")
 
 
 class _Filter(msgspec.Struct, rename="camel"):
@@ -44,6 +52,8 @@ class _Symbol(msgspec.Struct, rename="camel"):
     margin_asset: str = ""
     delivery_date: int = _NEVER_MS
     contract_size: Decimal = Decimal(1)
+    price_precision: int = 0  # futures: how many decimals their frames print; at least the tick's
+    quantity_precision: int = 0
 
 
 class _ExchangeInfo(msgspec.Struct):
@@ -67,6 +77,11 @@ class _Settled(msgspec.Struct, rename="camel"):
     mark_price: str = ""
 
 
+class _FundingInfo(msgspec.Struct, rename="camel"):
+    symbol: str
+    funding_interval_hours: int
+
+
 class _OpenInterest(msgspec.Struct, rename="camel"):
     open_interest: Decimal
     time: int
@@ -77,14 +92,14 @@ class _Error(msgspec.Struct):
     msg: str = ""
 
 
-def _reading(kind: Any, what: str) -> Callable[[bytes], Any]:
+def _reading(kind: type[T], what: str) -> Callable[[bytes], T]:
     decoder = msgspec.json.Decoder(kind)
 
-    def read(body: bytes) -> Any:
+    def read(body: bytes) -> T:
         try:
             return decoder.decode(body)
-        except (msgspec.DecodeError, ValueError) as wrong:
-            raise WireError(f"binance {what}: {wrong}; begins {body[:80]!r}") from wrong
+        except (msgspec.MsgspecError, ValueError) as wrong:
+            raise WireError(f"binance {what}: {wrong}; the answer begins {body[:80]!r}") from wrong
 
     return read
 
@@ -94,40 +109,45 @@ _read_depth = _reading(_Depth, "depth")
 _read_time = _reading(_Time, "time")
 _read_klines = _reading(list[list[Any]], "klines")
 _read_settled = _reading(list[_Settled], "fundingRate")
+_read_funding_info = _reading(list[_FundingInfo], "fundingInfo")
 _read_open_interest = _reading(_OpenInterest, "openInterest")
 
 
-def read_instruments(
-    body: bytes, *, venue: str, maker_fee: Decimal, taker_fee: Decimal, only_trading: bool = True
-) -> list[Instrument]:
-    """`exchangeInfo` → instruments. Tick and lot come from the filters; the precisions in the answer are neither."""
-    found = []
-    for symbol in _read_info(body).symbols:
-        status = symbol.status or symbol.contract_status
-        if only_trading and (status != "TRADING" or not symbol.is_spot_trading_allowed):
-            continue
-        instrument = _instrument(symbol, venue=venue, maker_fee=maker_fee, taker_fee=taker_fee)
-        if instrument is not None:
-            found.append(instrument)
-    return found
+def read_instruments(body: bytes, *, venue: str, maker_fee: Decimal, taker_fee: Decimal) -> list[Instrument]:
+    """`exchangeInfo` → the instruments that trade now. Fees are the schedule of a regular user: the list has none.
+
+    {"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT","filters":[{"filterType":
+    "PRICE_FILTER","tickSize":"0.01000000",…},{"filterType":"LOT_SIZE","stepSize":"0.00001000",…},…]},…]}
+    """
+    return [
+        instrument
+        for symbol in _read_info(body).symbols
+        if (symbol.status or symbol.contract_status) == "TRADING" and symbol.is_spot_trading_allowed
+        if (instrument := _instrument(symbol, venue=venue, maker_fee=maker_fee, taker_fee=taker_fee)) is not None
+    ]
 
 
 def _instrument(symbol: _Symbol, *, venue: str, maker_fee: Decimal, taker_fee: Decimal) -> Instrument | None:
+    """None where price or quantity have no step: such a market takes no orders of ours."""
     filters = {entry.filter_type: entry for entry in symbol.filters}
     price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
-    if price is None or lot is None or not price.tick_size or not lot.step_size:
+    if price is None or lot is None or price.tick_size <= 0 or lot.step_size <= 0:
         return None
     spot = symbol.contract_type == ""
     perpetual = symbol.contract_type.endswith("PERPETUAL")
     if not spot and not perpetual and symbol.delivery_date >= _NEVER_MS:
         return None
     notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
-    price_exponent = exponent_of(price.tick_size)
-    # Orders older than a change of the lot rest with more digits than today's lot has (seen on BTCUSDT): leave room.
-    qty_exponent = max(-8, exponent_of(lot.step_size) - _SPARE_DIGITS) if spot else exponent_of(lot.step_size)
-    inverse = not spot and symbol.margin_asset == symbol.base_asset
     canonical = f"{symbol.base_asset}/{symbol.quote_asset}"
-    if not spot:
+    if spot:
+        price_exponent = exponent_of(price.tick_size)
+        # Orders older than a change of the lot rest with more digits than today's lot has (seen on BTCUSDT): room.
+        qty_exponent = max(-8, exponent_of(lot.step_size) - _SPARE_DIGITS)
+    else:
+        # Tick and lot alone would do, but then a frame could not be written as the venue writes it: BTCUSDT has the
+        # tick 0.10 and prints two decimals.
+        price_exponent = min(exponent_of(price.tick_size), -symbol.price_precision)
+        qty_exponent = min(exponent_of(lot.step_size), -symbol.quantity_precision)
         canonical += f":{symbol.margin_asset}"
         if not perpetual:
             canonical += f"-{symbol.symbol.rsplit('_', 1)[-1]}"
@@ -143,15 +163,15 @@ def _instrument(symbol: _Symbol, *, venue: str, maker_fee: Decimal, taker_fee: D
         qty_exponent=qty_exponent,
         tick=exact_mantissa(price.tick_size, price_exponent),
         lot=exact_mantissa(lot.step_size, qty_exponent),
-        min_qty=exact_mantissa(lot.min_qty, qty_exponent),
-        max_qty=int(lot.max_qty.scaleb(-qty_exponent)),
+        min_qty=int(lot.min_qty.scaleb(-qty_exponent).to_integral_value(ROUND_CEILING)),
+        max_qty=int(lot.max_qty.scaleb(-qty_exponent).to_integral_value(ROUND_FLOOR)),
         min_notional=(notional.min_notional or notional.notional) if notional is not None else Decimal(0),
         contract_multiplier=symbol.contract_size,
-        inverse=inverse,
+        inverse=not spot and symbol.margin_asset == symbol.base_asset,
         maker_fee=maker_fee,
         taker_fee=taker_fee,
         fee_in_received=spot,
-        funding_interval_ns=_EIGHT_HOURS_NS if perpetual else 0,
+        funding_interval_ns=_USUAL_INTERVAL_NS if perpetual else 0,
     )
 
 
@@ -185,6 +205,10 @@ def read_klines(body: bytes) -> list[Candle]:
 
 
 def read_funding_history(body: bytes) -> list[FundingSettlement]:
+    """`fundingRate` → settled rates, oldest first. Old rows have no mark price ("").
+
+    [{"symbol":"BTCUSDT","fundingRate":"0.00010000","fundingTime":1570636800000,"markPrice":"34287.54619963"}]
+    """
     return [
         FundingSettlement(
             ts_ns=row.funding_time * NS_PER_MS,
@@ -195,22 +219,57 @@ def read_funding_history(body: bytes) -> list[FundingSettlement]:
     ]
 
 
+def read_funding_intervals(body: bytes) -> dict[str, int]:
+    """`fundingInfo` → interval in ns of the symbols whose terms were adjusted; all others pay every 8 hours.
+
+    [{"symbol":"BLZUSDT","adjustedFundingRateCap":"0.02500000",…,"fundingIntervalHours":8,"disclaimer":false}]
+    """
+    return {row.symbol: row.funding_interval_hours * _HOUR_NS for row in _read_funding_info(body)}
+
+
+def read_open_interest(body: bytes) -> tuple[float, int]:
+    """`openInterest` → base units (COIN-M: contracts) and the venue's time in ns.
+
+    {"openInterest":"10659.509","symbol":"BTCUSDT","time":1589437530011}
+    """
+    answer = _read_open_interest(body)
+    return float(answer.open_interest), answer.time * NS_PER_MS
+
+
 def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Raise what an answer that is no success means. 5xx and -1006/-1007 leave a request's fate open."""
+    """Nothing for a success; else `VenueError` with the venue's code, or `UnknownOutcome`.
+
+    `UnknownOutcome` (5xx, -1006, -1007) says that the request may have been carried out: an order is queried before it
+    is sent again; a question for data is simply asked again, hence `transient`. Three refusals are sure although their
+    status is 5xx: throttled (-1008), `Service Unavailable.` and `Internal error; unable to process your request.`
+
+    HTTP 429, Retry-After: 27, {"code":-1003,"msg":"Too much request weight used; …"} → transient, retry_after_s 27
+    """
     if 200 <= status < 300:
         return
+    if status == 403:
+        raise VenueError("binance: refused (HTTP 403) by the web firewall: this address or request", code="403")
     try:
         error = msgspec.json.decode(body, type=_Error)
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.MsgspecError, ValueError):
         error = _Error(0, body[:120].decode(errors="replace"))
-    text = f"binance: HTTP {status}, {error.code}: {error.msg}"
-    retry_after = headers.get("Retry-After") or headers.get("retry-after")
+    said = f"binance: {error.code} {error.msg} (HTTP {status})"
+    code = str(error.code)
     if status in (418, 429):
-        raise VenueError(text, code=str(error.code), transient=True, retry_after_s=float(retry_after or 60.0))
-    definite = error.msg.startswith(("Service Unavailable", "Internal error; unable to process"))
-    if error.code in _UNKNOWN_CODES or (status >= 500 and error.code != -1008 and not definite):
-        raise UnknownOutcome(text, code=str(error.code), transient=True)
-    raise VenueError(text, code=str(error.code), transient=status >= 500 or error.code in _BUSY_CODES)
+        raise VenueError(said, code=code, transient=True, retry_after_s=_retry_after_s(headers))
+    refused = error.code == -1008 or error.msg.startswith(_FAILED_FOR_SURE)
+    if error.code in _UNKNOWN_CODES or (status >= 500 and not refused):
+        raise UnknownOutcome(f"{said}; the request may have been carried out", code=code, transient=True)
+    raise VenueError(said, code=code, transient=status >= 500 or error.code in _BUSY_CODES)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    wish = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    return float(wish) if wish.isdigit() else _DEFAULT_WAIT_S
+
+
+def _futures_klines_weight(limit: int) -> int:
+    return next((weight for below, weight in ((100, 1), (500, 2), (1001, 5)) if limit < below), 10)
 
 
 def make_rest(
@@ -219,40 +278,35 @@ def make_rest(
 ) -> Rest:  # fmt: skip
     """The calls of one product: `prefix` is its path, the rest are its documented limits and weights."""
 
+    def get(call: str, weight: int, **query: str) -> Request:
+        return Request(method="GET", path=f"{prefix}/{call}", query=query, weight=weight)
+
     def depth(instrument: Instrument) -> Request:
-        query = {"symbol": instrument.symbol, "limit": str(depth_limit)}
-        return Request(method="GET", path=f"{prefix}/depth", query=query, weight=depth_weight)
+        return get("depth", depth_weight, symbol=instrument.symbol, limit=str(depth_limit))
 
     def klines(instrument: Instrument, interval: str, start_ns: int, limit: int) -> Request:
-        query = {
-            "symbol": instrument.symbol, "interval": interval, "startTime": str(start_ns // NS_PER_MS),
-            "limit": str(limit),
-        }  # fmt: skip
-        return Request(method="GET", path=f"{prefix}/klines", query=query, weight=10 if futures else 2)
+        weight = _futures_klines_weight(limit) if futures else 2
+        start_ms = str(start_ns // NS_PER_MS)
+        return get("klines", weight, symbol=instrument.symbol, interval=interval, startTime=start_ms, limit=str(limit))
 
     def funding_history(instrument: Instrument, start_ns: int, limit: int) -> Request:
-        query = {"symbol": instrument.symbol, "startTime": str(start_ns // NS_PER_MS), "limit": str(limit)}
-        return Request(method="GET", path=f"{prefix}/fundingRate", query=query)
-
-    def open_interest(instrument: Instrument) -> Request:
-        return Request(method="GET", path=f"{prefix}/openInterest", query={"symbol": instrument.symbol})
-
-    def read_open_interest(body: bytes) -> tuple[float, int]:
-        answer = _read_open_interest(body)
-        return float(answer.open_interest), answer.time * NS_PER_MS
+        start_ms = str(start_ns // NS_PER_MS)
+        return get("fundingRate", 1, symbol=instrument.symbol, startTime=start_ms, limit=str(limit))
 
     return Rest(
-        instruments=lambda: Request(method="GET", path=f"{prefix}/exchangeInfo", weight=info_weight),
+        instruments=lambda: get("exchangeInfo", info_weight),
         read_instruments=lambda body: read_instruments(body, venue=venue, maker_fee=maker_fee, taker_fee=taker_fee),
-        server_time=lambda: Request(method="GET", path=f"{prefix}/time"),
-        read_server_time=lambda body: int(_read_time(body).server_time) * NS_PER_MS,
+        server_time=lambda: get("time", 1),
+        read_server_time=lambda body: _read_time(body).server_time * NS_PER_MS,
         klines=klines,
         read_klines=read_klines,
         depth=depth,
         read_depth=read_depth,
         funding_history=funding_history if futures else None,
         read_funding_history=read_funding_history if futures else None,
-        open_interest=open_interest if futures else None,
+        open_interest=(lambda instrument: get("openInterest", 1, symbol=instrument.symbol)) if futures else None,
         read_open_interest=read_open_interest if futures else None,
         check=check,
+        funding_intervals=(lambda: get("fundingInfo", 0)) if futures else None,
+        read_funding_intervals=read_funding_intervals if futures else None,
     )

@@ -119,7 +119,7 @@ BINANCE_SBE = Venue(
     control=control,
     subscribe=subscribe,
     unsubscribe=unsubscribe,
-    url=combined_url("/stream"),
+    url=combined_url,
     ping=Ping(every_s=20.0),
     max_age_s=24 * 3600.0,
     limits=LIMITS,

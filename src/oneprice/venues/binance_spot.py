@@ -1,8 +1,13 @@
 """Binance spot over JSON.
 
-Book: (1) open the stream and buffer; (2) GET /api/v3/depth; (3) an answer older than the first buffered event is fetched
-again; (4) drop events with u <= lastUpdateId, the first kept one has U <= lastUpdateId + 1 <= u; (5) apply, and from
-then on every event begins at most one behind the last: anything later is a gap, and the book starts over."""
+Book: (1) open the stream and buffer; (2) GET /api/v3/depth; (3) an answer older than the first buffered event is
+fetched again; (4) drop events with u <= lastUpdateId, the first kept one has U <= lastUpdateId + 1 <= u; (5) apply, and
+from then on every event begins at most one behind the last: anything later is a gap, and the book starts over.
+
+Trades are `@trade`, each match by itself and its ids without a hole; block trades have ids of their own and are off the
+book. The best price (`@bookTicker`) has no time: its receive time is all that is known.
+
+Source: Binance documentation, Web Socket Streams."""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from decimal import Decimal
 
 from oneprice.model.instrument import InstrumentKind
 from oneprice.venues.base import Channel, Endpoints, Ping, RateLimits, Rest, Venue
-from oneprice.venues.binance_json import Digits, combined_url, control, make_encoders, subscribe, unsubscribe
+from oneprice.venues.binance_json import SPOT, combined_url, control, make_encoders, subscribe, unsubscribe
 from oneprice.venues.binance_rest import make_rest
 from oneprice.venues.sequencing import Consecutive
 from oneprice.venues.wire_binance import decode_spot
@@ -49,10 +54,10 @@ BINANCE_SPOT = Venue(
     control=control,
     subscribe=subscribe,
     unsubscribe=unsubscribe,
-    url=combined_url("/stream"),
+    url=combined_url,
     ping=Ping(every_s=20.0),
     max_age_s=24 * 3600.0,
     limits=LIMITS,
     rest=rest_of("binance_spot"),
-    encode=make_encoders(Digits(price=8, qty=8), futures=False, depth_stream="depth@100ms"),
+    encode=make_encoders(SPOT),
 )

@@ -1,12 +1,17 @@
-"""Binance USD-M perpetuals. Its stream host is split by path: `/public` brings depth, quotes and raw trades, `/market`
-aggregate trades, marks and liquidations; on the wrong path a stream is accepted and stays silent.
+"""Binance USD-M futures. The stream host is split by path: `/public` brings depth and quotes, `/market` aggregate
+trades, marks and liquidations; on the wrong path a stream is accepted and stays silent.
 
-Book: (1) buffer `@depth@100ms`; (2) GET /fapi/v1/depth; (3) drop events with u < lastUpdateId; (4) the first kept one has
-U <= lastUpdateId <= u, or continues it exactly (pu == lastUpdateId); (5) from then on pu is the u of the event before.
-Update ids are shared by all symbols, so U says nothing about gaps.
+Book: (1) buffer `@depth@100ms`; (2) GET /fapi/v1/depth; (3) drop events with u < lastUpdateId; (4) the first kept one
+has U <= lastUpdateId <= u, or continues it exactly (pu == lastUpdateId); (5) from then on pu is the u of the event
+before. Update ids are shared by all symbols, so U says nothing about gaps.
 
-Trades are `@aggTrade`: it is documented and carries every market trade, one row a taker order and price; the raw `@trade`
-stream (in older recordings) is decoded too."""
+Trades are `@aggTrade`: documented, and it carries every trade of the market, one row for what a taker order got at one
+price, 100 ms late at most. The raw `@trade` is faster but undocumented, and may go without notice; recordings have it,
+so it is decoded too. Liquidations are a sample: at most the latest of a symbol in a second.
+
+Open interest has no stream and is polled.
+
+Source: Binance documentation, USDS-M Futures, Websocket Market Streams."""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from decimal import Decimal
 
 from oneprice.model.instrument import InstrumentKind
 from oneprice.venues.base import Channel, Endpoints, Ping, RateLimits, Venue
-from oneprice.venues.binance_json import Digits, combined_url, control, make_encoders, subscribe, unsubscribe
+from oneprice.venues.binance_json import USDM, combined_url, control, make_encoders, subscribe, unsubscribe
 from oneprice.venues.binance_rest import make_rest
 from oneprice.venues.sequencing import Chained
 from oneprice.venues.wire_binance import decode_usdm
@@ -55,7 +60,7 @@ BINANCE_USDM = Venue(
     control=control,
     subscribe=subscribe,
     unsubscribe=unsubscribe,
-    url=combined_url("/stream"),
+    url=combined_url,
     ping=Ping(every_s=180.0),
     max_age_s=24 * 3600.0,
     limits=RateLimits(
@@ -65,5 +70,5 @@ BINANCE_USDM = Venue(
         prefix="/fapi/v1", venue="binance_usdm", maker_fee=Decimal("0.0002"), taker_fee=Decimal("0.0005"),
         depth_limit=1000, depth_weight=20, info_weight=1, futures=True,
     ),
-    encode=make_encoders(Digits(), futures=True, depth_stream="depth@100ms"),
+    encode=make_encoders(USDM),
 )  # fmt: skip

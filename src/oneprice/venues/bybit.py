@@ -58,7 +58,7 @@ def control(frame: bytes) -> Control:
     """
     try:
         said = _CONTROL_FRAME.decode(frame)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WireError(f"bybit: a control frame has an unexpected shape: {error}") from error
     request_id = said.req_id or said.request
     message = said.ret_msg or said.ret_text

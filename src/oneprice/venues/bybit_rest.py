@@ -134,7 +134,7 @@ def _read(decoder: Any, body: bytes, what: str) -> Any:
     """The `result` of an answer; `WireError` where it does not have the documented shape."""
     try:
         return decoder.decode(body).result
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WireError(f"bybit {what}: the answer has an unexpected shape: {error}") from error
 
 
@@ -377,7 +377,7 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
         raise VenueError("bybit: refused (HTTP 403): this address or its country is not served", code="403")
     try:
         verdict = _VERDICT.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         if status == 429:
             raise VenueError("bybit: system busy (HTTP 429)", code="429", transient=True) from error
         raise UnknownOutcome(

@@ -1,5 +1,5 @@
-"""The venues by name: one line each, imported when first asked for. Third parties add theirs through the entry point group
-`oneprice.venues`, whose entries name a `Venue`."""
+"""The venues by name: one line each, imported when first asked for. Third parties add theirs through the entry point
+group `oneprice.venues`, whose entries name a `Venue`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from oneprice.model.errors import InputError, unknown_name
 from oneprice.venues.base import Venue
 
+_GROUP = "oneprice.venues"
 _OURS = {
     "binance_spot": ("oneprice.venues.binance_spot", "BINANCE_SPOT"),
     "binance_sbe": ("oneprice.venues.binance_sbe", "BINANCE_SBE"),
@@ -25,7 +26,7 @@ class _Venues(Mapping[str, Venue]):
 
     def __init__(self) -> None:
         self._loaded: dict[str, Venue] = {}
-        self._theirs = {entry.name: entry for entry in entry_points(group="oneprice.venues") if entry.name not in _OURS}
+        self._theirs = {entry.name: entry for entry in entry_points(group=_GROUP) if entry.name not in _OURS}
 
     def __getitem__(self, name: str) -> Venue:
         if name not in self._loaded:
@@ -33,7 +34,10 @@ class _Venues(Mapping[str, Venue]):
                 module, attribute = _OURS[name]
                 self._loaded[name] = getattr(import_module(module), attribute)
             else:
-                self._loaded[name] = self._theirs[name].load()
+                loaded = self._theirs[name].load()
+                if not isinstance(loaded, Venue) or loaded.name != name:
+                    raise InputError(f"entry point '{name}' of {_GROUP}: not a Venue of that name: {loaded!r:.80}")
+                self._loaded[name] = loaded
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:

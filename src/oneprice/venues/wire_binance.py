@@ -1,8 +1,8 @@
 """Binance's JSON frames to tape rows, compiled: spot, USD-M and COIN-M, raw or in the combined wrapper.
 
-One pass over the keys of the event notes where each value stands, because their order is not promised; then the event's
-type decides what is read. Levels are long, so they alone are read on the way as soon as the symbol is known, and get the
-ids and times that stand around them afterwards.
+One pass over the keys of the event notes where each value stands, because their order is not promised; then the
+event's type decides what is read. Levels are long, so they alone are read on the way, as soon as the symbol is known,
+and get the ids and times that stand around them afterwards.
 
 {"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1723161255208,"s":"BTCUSDT","U":50093239189,
 "u":50093239202,"b":[["61737.63000000","0.00000000"]],"a":[["61837.64000000","1.54698000"]]}}
@@ -66,7 +66,7 @@ _TRUE, _FALSE = 116, 102
 # Products name themselves since USD-M and COIN-M became one service: 1 USD-M, 2 COIN-M.
 _ST_USDM, _ST_COINM, _ST_NONE = 1, 2, -1
 _PU, _ST = 1, 2  # letters of the two keys of two letters that mean something
-_READ = 1 << 40  # in place of a position: this list has been read
+_READ = np.int64(1 << 40)  # in place of a position: this list has been read
 
 
 def _text(word: str) -> np.ndarray:
@@ -117,7 +117,7 @@ def _step_over(buf, i):
 
 @njit(cache=True)
 def _next_letter(buf, i):
-    """(letter, position of its value) of the next key; 1 is `pu`, 2 is `st`, 0 any other longer key, -1 the object's end.
+    """(letter, position of its value) of the next key; 1 is `pu`, 2 `st`, 0 any other longer key, -1 the object's end.
 
     Nearly every key is one letter, written `,"k":`; taken at once it costs half of the careful way.
     """
@@ -188,7 +188,7 @@ def _event(buf):
         if i < 0 or start < 0:
             return np.int64(i if i < 0 else _CONTROL), True
     if peek(buf, i) != _OBJECT_OPEN:
-        return np.int64(_CONTROL), True
+        return np.int64(min(_step_over(buf, skip_space(buf, i)), _CONTROL)), True
     return np.int64(expect(buf, i, _OBJECT_OPEN)), True
 
 
@@ -217,9 +217,11 @@ def _decode(buf, recv_ns, feed, lookup, rows, at, head, foreign_st):
             s = i
             name_start, name_end, behind = read_string(buf, i)
             entry = find(lookup, buf, name_start, name_end) if behind >= 0 else none
+            if entry >= 0:  # said at once: a frame whose levels prove INEXACT is still known by its instrument
+                head[HEAD_INSTRUMENT] = lookup[3][entry]
         elif key == 98:
             b = i
-            if entry >= 0 and n == at and peek(buf, i) == _LIST_OPEN:
+            if entry >= 0 and a == none and n == at and peek(buf, i) == _LIST_OPEN:
                 _begin(rows, at, recv_ns, feed, _DEPTH, lookup[3][entry], 0, 0)
                 behind, n = read_levels(buf, i, lookup[4][entry], lookup[5][entry], rows, at, rows[at : at + 1], 0)
                 first_ask = n
@@ -268,9 +270,9 @@ def _decode(buf, recv_ns, feed, lookup, rows, at, head, foreign_st):
             return i
         key, i = _next_letter(buf, i)
     if wrapped:
-        start, end, i = next_key(buf, i)
+        start, _, i = next_key(buf, i)
         while i >= 0 and start >= 0:
-            start, end, i = next_key(buf, _step_over(buf, skip_space(buf, i)))
+            start, _, i = next_key(buf, _step_over(buf, skip_space(buf, i)))
     if i < 0 or skip_space(buf, i) != buf.shape[0]:
         return MALFORMED
 
@@ -317,7 +319,7 @@ def _decode(buf, recv_ns, feed, lookup, rows, at, head, foreign_st):
         return _quote(buf, b, upper_b, a, upper_a, lookup[4][entry], lookup[5][entry], rows, at)
 
     first, behind = read_int(buf, upper_u)
-    if behind < 0 or a == none or b == none:
+    if behind < 0 or none in (a, b):
         return MALFORMED
     head[HEAD_FIRST_ID] = first
     head[HEAD_LAST_ID] = last
@@ -401,7 +403,7 @@ def _trade(buf, p, q, m, price_exponent, qty_exponent, rows, at):
     if min(behind_price, behind_qty) < 0:
         return min(behind_price, behind_qty, MALFORMED)
     maker = peek(buf, m)
-    if price <= 0 or qty <= 0 or (maker != _TRUE and maker != _FALSE):
+    if price <= 0 or qty <= 0 or maker not in (_TRUE, _FALSE):
         return MALFORMED
     rows[at].price = price
     rows[at].qty = qty
@@ -431,7 +433,9 @@ def _mark(buf, p, index, r, upper_t, rows, at):
     if next_funding_ns < 0:
         return MALFORMED
     start, end, behind = read_string(buf, r)
-    if next_funding_ns > 0 and behind >= 0 and end > start:  # dated futures: T 0, and r zero or ""
+    if r >= 0 and behind < 0:
+        return MALFORMED
+    if next_funding_ns > 0 and end > start:  # dated futures: T 0, and r zero or ""
         rate, behind = read_float(buf, r)
         if behind < 0:
             return MALFORMED

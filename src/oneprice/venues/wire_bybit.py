@@ -173,7 +173,7 @@ def _start_row(rows, at, recv_ns, feed, instrument, kind):
 @njit(cache=True)
 def _read_book(frame, i, symbol_start, symbol_end, price_exponent, qty_exponent, rows, at):
     """(update id, next free row, position) of `{"s","b","a","u","seq"}`; rows[at] holds what all rows share."""
-    update = np.int64(-1)
+    update, bid, ask = np.int64(-1), np.int64(0), np.int64(ASK)  # not literals, each of which would be compiled for
     n = at
     i = _open(frame, i, _OPEN_OBJECT)
     while i >= 0:
@@ -181,9 +181,9 @@ def _read_book(frame, i, symbol_start, symbol_end, price_exponent, qty_exponent,
         if start < 0 or i < 0:
             break
         if key == _K_BIDS:
-            i, n = read_levels(frame, i, price_exponent, qty_exponent, rows, n, rows[at : at + 1], 0)
+            i, n = read_levels(frame, i, price_exponent, qty_exponent, rows, n, rows[at : at + 1], bid)
         elif key == _K_ASKS:
-            i, n = read_levels(frame, i, price_exponent, qty_exponent, rows, n, rows[at : at + 1], ASK)
+            i, n = read_levels(frame, i, price_exponent, qty_exponent, rows, n, rows[at : at + 1], ask)
         elif key == _K_UPDATE:
             update, i = read_int(frame, i)
         elif key == _K_SYMBOL:

@@ -1,0 +1,159 @@
+"""`oneprice capture-session` and `oneprice capture-trades`: what the venues say, onto the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import msgspec
+import numpy as np
+import typer
+
+from oneprice.app.options import Duration, Emulated, Faults, Json, Seed, Venues, listed
+from oneprice.app.output import give, people, say, table
+from oneprice.app.session import fresh_folder, practice_venues, stop_on_signals
+from oneprice.data.capture import Capture
+from oneprice.data.plan import CapturePlan, VenuePlan
+from oneprice.data.session import SessionWriter
+from oneprice.model.instrument import InstrumentTable
+from oneprice.model.tape import ASK, Kind, Rows
+from oneprice.model.time import SystemClock, iso_ms
+from oneprice.venues.base import Channel
+from oneprice.venues.registry import venue as find_venue
+
+_SESSION_EXAMPLES = """Examples:
+
+  oneprice capture-session --emulated --duration-secs 30
+
+  oneprice capture-session --venues binance_usdm,bybit_linear --symbols BTC/USDT:USDT,ETH/USDT:USDT --out-dir S"""
+_TRADES_EXAMPLES = """Examples:
+
+  oneprice capture-trades --symbol BTCUSDT --out trades.jsonl --duration-secs 60
+
+  oneprice capture-trades --symbol BTCUSDT --out - --venue bybit_spot --emulated --duration-secs 5"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="capture-session", epilog=_SESSION_EXAMPLES)(capture_session)
+    app.command(name="capture-trades", epilog=_TRADES_EXAMPLES)(capture_trades)
+
+
+def capture_session(
+    venues: Venues = "binance_usdm,bybit_linear,bybit_spot",
+    symbols: Annotated[
+        str | None, typer.Option(help="Symbols, with commas: native or canonical. Default: all.")
+    ] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out-dir", "--out", help="Session folder.")] = None,
+    duration_secs: Duration = None,
+    emulated: Emulated = False,
+    seed: Seed = 7,
+    fault: Faults = None,
+    as_json: Json = False,
+) -> None:
+    """Record depth, quotes, trades, marks and funding of several venues as one session, until the time is over."""
+    folder = fresh_folder(out_dir, kind="capture", below="sessions")
+    wanted = {name: VenuePlan(symbols=listed(symbols)) for name in listed(venues)}
+    result = asyncio.run(
+        _capture(wanted, folder, emulated=emulated, seed=seed, faults=fault or [], for_s=duration_secs)
+    )
+    if not as_json:
+        rows = [
+            (f"{feed['venue']} {feed['path']}", f"{feed['frames']:,}", f"{feed['gaps']}", f"{feed['resyncs']}")
+            for feed in result["feeds"]
+        ]
+        people.print(table("", rows, ("feed", "frames", "gaps", "repaired")))
+        say(f"next: [bold]oneprice run --mode backtest --session {folder}[/bold]")
+    give(result, as_json=as_json)
+
+
+async def _capture(
+    wanted: dict[str, VenuePlan], folder: Path, *, emulated: bool, seed: int, faults: list[str], for_s: float | None
+) -> dict[str, Any]:
+    for name in wanted:
+        find_venue(name)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        endpoints = await stack.enter_async_context(
+            practice_venues(emulated, seed=seed, venues=tuple(wanted), faults=faults)
+        )
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        plan = CapturePlan(venues=wanted, endpoints=endpoints)
+        capture = await Capture.prepare(plan, http=http, clock=clock, rng=random.Random())
+        writer = SessionWriter(folder, capture.instruments, source="capture", created_ns=clock.now_ns())
+        say(f"recording {len(capture.instruments)} instruments into {folder}; Ctrl-C ends it in order")
+        await _until(capture.run(recorder=writer), for_s)
+        health = capture.health()
+        writer.close(closed_ns=clock.now_ns(), statistics={"feeds": [msgspec.to_builtins(feed) for feed in health]})
+    return {
+        "session": str(folder), "rows": writer.manifest.rows, "frames": writer.manifest.frames,
+        "gaps": sum(feed.gaps for feed in health), "resyncs": sum(feed.resyncs for feed in health),
+        "feeds": [msgspec.to_builtins(feed) for feed in health],
+    }  # fmt: skip
+
+
+def capture_trades(
+    symbol: Annotated[str, typer.Option(help="The symbol, native or canonical.")],
+    out: Annotated[str, typer.Option(help="JSONL file to write, or `-` for standard output.")],
+    venue: Annotated[str, typer.Option(help="The venue.")] = "binance_spot",
+    duration_secs: Annotated[float, typer.Option("--duration-secs", help="How long.", min=0.1)] = 300.0,
+    emulated: Emulated = False,
+    seed: Seed = 7,
+    as_json: Json = False,
+) -> None:
+    """Write the trades of one symbol as JSON lines: time, id, price and quantity as exact mantissas with exponents."""
+    find_venue(venue)
+    count = asyncio.run(_trades(venue, symbol, out, duration_secs, emulated=emulated, seed=seed))
+    if not as_json:
+        say(f"{count:,} trades")
+    give({"venue": venue, "symbol": symbol, "trades": count, "out": out}, as_json=as_json)
+
+
+async def _trades(venue: str, symbol: str, out: str, for_s: float, *, emulated: bool, seed: int) -> int:
+    count = 0
+    async with AsyncExitStack() as stack:
+        endpoints = await stack.enter_async_context(practice_venues(emulated, seed=seed, venues=(venue,)))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        plan = CapturePlan(
+            venues={venue: VenuePlan(symbols=(symbol,), channels=(Channel.TRADE,))}, endpoints=endpoints
+        )  # fmt: skip
+        capture = await Capture.prepare(plan, http=http, clock=SystemClock(), rng=random.Random())
+        file = stack.enter_context(Path("/dev/stdout" if out == "-" else out).open("wb"))
+
+        def write(rows: Rows) -> None:
+            nonlocal count
+            for row in rows[rows["kind"] == int(Kind.TRADE)]:
+                file.write(msgspec.json.encode(trade_line(row, capture.instruments)) + b"\n")
+                count += 1
+            file.flush()
+
+        await _until(capture.run(on_rows=write), for_s)
+    return count
+
+
+def trade_line(row: np.void, instruments: InstrumentTable) -> dict[str, Any]:
+    """One trade as the capture files hold it."""
+    instrument = instruments[int(row["instrument"])]
+    return {
+        "ts": iso_ms(int(row["ts_venue_ns"])), "tradingsymbol": instrument.symbol, "trade_id": int(row["sequence"]),
+        "price": int(row["price"]), "qty": int(row["qty"]), "price_exponent": instrument.price_exponent,
+        "qty_exponent": instrument.qty_exponent, "is_buyer_maker": bool(row["flags"] & ASK),
+    }  # fmt: skip
+
+
+async def _until(work: Any, for_s: float | None) -> None:
+    """Let work go on until the time is over or a signal comes; what it raises itself is raised."""
+    stop = asyncio.Event()
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    async with stop_on_signals(stop.set):
+        await asyncio.wait({working, stopping}, timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        await working
+    else:
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working

@@ -1,0 +1,42 @@
+"""A paper run from start to summary, as `demo` and `run` do it: practice venues if wanted, the page if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+
+from oneprice.app.dashboard import serve_dashboard
+from oneprice.app.output import say
+from oneprice.app.session import practice_venues, stop_on_signals
+from oneprice.engine.paper import PaperRun
+from oneprice.engine.settings import RunSettings
+from oneprice.engine.summary import RunSummary
+
+
+async def run_paper(
+    settings: RunSettings,
+    folder: Path,
+    *,
+    emulated: bool,
+    seed: int,
+    faults: Sequence[str] = (),
+    duration_s: float | None = None,
+    dashboard: int | None = None,
+    environment: str = "live",
+) -> RunSummary:
+    """Run until the duration's end or a signal; → what it came to."""
+    async with AsyncExitStack() as stack:
+        endpoints = await stack.enter_async_context(
+            practice_venues(emulated, seed=seed, venues=settings.venues, faults=faults)
+        )
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        run = await PaperRun.prepare(settings, folder, http=http, environment=environment, endpoints=endpoints)
+        if dashboard is not None:
+            address = await stack.enter_async_context(serve_dashboard(run.view, port=dashboard))
+            say(f"the page: [bold]{address}[/bold]")
+        say(f"writing to {folder}; Ctrl-C ends the run in order")
+        async with stop_on_signals(run.stop):
+            return await run.go(duration_s=duration_s)

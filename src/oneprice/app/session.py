@@ -1,0 +1,56 @@
+"""What commands that talk to venues share: practice venues for the command's duration, signals that end it in order, a
+fresh folder, a page beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from oneprice.emulator.practice import spawn_practice_venues
+from oneprice.venues.base import Endpoints
+
+
+def fresh_folder(out: Path | None, *, kind: str, below: str = "runs") -> Path:
+    """The folder to write to: the given one, or a new one named after now."""
+    if out is not None:
+        return out
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    folder = Path(below) / f"{stamp}-{kind}"
+    count = 1
+    while folder.exists():
+        count += 1
+        folder = Path(below) / f"{stamp}-{kind}-{count}"
+    return folder
+
+
+@asynccontextmanager
+async def practice_venues(
+    wanted: bool, *, seed: int, venues: Sequence[str], faults: Sequence[str] = ()
+) -> AsyncIterator[Mapping[str, Endpoints]]:
+    """Addresses of practice venues that live as long as the block, or nothing when none are wanted."""
+    if not wanted:
+        yield {}
+        return
+    practice = await spawn_practice_venues(seed=seed, venues=tuple(venues), faults=tuple(faults))
+    try:
+        yield practice.endpoints
+    finally:
+        await practice.stop()
+
+
+@asynccontextmanager
+async def stop_on_signals(stop: Callable[[], None]) -> AsyncIterator[None]:
+    """Ctrl-C and SIGTERM end the work in order instead of cutting it."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

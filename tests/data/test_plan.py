@@ -1,0 +1,84 @@
+"""Plans: which connections carry what."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from oneprice.data.plan import CapturePlan, VenuePlan, feeds_of, handshake_headers, select
+from oneprice.model.errors import InputError
+from oneprice.model.instrument import Instrument, InstrumentKind
+from oneprice.venues.base import Channel, Endpoints
+from oneprice.venues.binance_sbe import BINANCE_SBE
+from oneprice.venues.binance_spot import BINANCE_SPOT
+from oneprice.venues.binance_usdm import BINANCE_USDM
+from oneprice.venues.bybit import BYBIT_LINEAR
+
+
+def listed(count: int = 3) -> list[Instrument]:
+    return [
+        Instrument(
+            venue="binance_spot", symbol=f"{base}USDT", canonical=f"{base}/USDT", kind=InstrumentKind.SPOT, base=base,
+            quote="USDT", price_exponent=-2, qty_exponent=-5,
+        )
+        for base in (f"C{number:03d}" for number in range(count))
+    ]  # fmt: skip
+
+
+def test_symbols_are_the_venues_own_or_canonical_and_each_once() -> None:
+    chosen = select(BINANCE_SPOT, listed(), ["C001/USDT", "C000USDT", "C001USDT"])
+    assert [instrument.symbol for instrument in chosen] == ["C001USDT", "C000USDT"]
+    with pytest.raises(InputError, match=r"unknown symbol 'C01USDT' in binance_spot; did you mean 'C0\d1USDT'"):
+        select(BINANCE_SPOT, listed(30), ["C01USDT"])
+
+
+def test_a_split_venue_gets_a_connection_a_path() -> None:
+    instruments = [msgspec.structs.replace(instrument, venue="binance_usdm") for instrument in listed()]
+    feeds = feeds_of(BINANCE_USDM, BINANCE_USDM.endpoints["live"], instruments, list(Channel))
+    assert [feed.path for feed in feeds] == ["public", "market"]
+    by_path = {feed.path: {subscription.channel for subscription in feed.subscriptions} for feed in feeds}
+    assert Channel.DEPTH in by_path["public"]
+    assert Channel.MARK in by_path["market"]
+    assert Channel.OPEN_INTEREST not in by_path["public"] | by_path["market"], "polled, not streamed"
+
+
+def test_no_connection_carries_more_streams_than_the_venue_allows_and_no_symbol_is_torn() -> None:
+    limits = msgspec.structs.replace(BINANCE_SPOT.limits, streams_per_connection=10)
+    venue = msgspec.structs.replace(BINANCE_SPOT, limits=limits)
+    channels = [Channel.DEPTH, Channel.QUOTE, Channel.TRADE, Channel.MARK]
+    feeds = feeds_of(venue, venue.endpoints["live"], listed(10), channels)
+    assert [len(feed.subscriptions) for feed in feeds] == [9, 9, 9, 3]
+    symbols = [{subscription.symbol for subscription in feed.subscriptions} for feed in feeds]
+    assert sum(len(part) for part in symbols) == len(set.union(*symbols)) == 10
+    assert all(s.channel is not Channel.MARK for feed in feeds for s in feed.subscriptions), "spot has no mark price"
+
+
+def test_channels_of_one_topic_count_once() -> None:
+    limits = msgspec.structs.replace(BYBIT_LINEAR.limits, streams_per_connection=1)
+    venue = msgspec.structs.replace(BYBIT_LINEAR, limits=limits)
+    instrument = msgspec.structs.replace(listed()[0], venue="bybit_linear")
+    feeds = feeds_of(venue, venue.endpoints["live"], [instrument], [Channel.MARK, Channel.OPEN_INTEREST])
+    assert len(feeds) == 1
+
+
+def test_addresses_can_be_replaced_and_unknown_environments_are_named() -> None:
+    practice = Endpoints(ws={"public": "ws://127.0.0.1:9"}, rest="http://127.0.0.1:9")
+    plan = CapturePlan(
+        venues={"binance_spot": VenuePlan(symbols=("BTCUSDT",))}, endpoints={"binance_spot": practice}, environment="x"
+    )
+    assert plan.endpoints_of(BINANCE_SPOT) is practice
+    with pytest.raises(InputError, match="unknown environment 'x' in the addresses of binance_usdm"):
+        plan.endpoints_of(BINANCE_USDM)
+    with pytest.raises(InputError, match="unknown ws path"):
+        feeds_of(BINANCE_USDM, practice, listed(), [Channel.MARK])
+
+
+def test_a_handshake_key_comes_from_the_environment_and_its_absence_is_explained() -> None:
+    plan = CapturePlan(venues={"binance_sbe": VenuePlan(symbols=("BTCUSDT",))})
+    assert handshake_headers(BINANCE_SPOT, plan, {}) == {}
+    assert handshake_headers(BINANCE_SBE, plan, {"BINANCE_SBE_API_KEY": "k"}) == {"X-MBX-APIKEY": "k"}
+    with pytest.raises(InputError, match="set BINANCE_SBE_API_KEY"):
+        handshake_headers(BINANCE_SBE, plan, {})
+    practice = Endpoints(ws={"public": "ws://127.0.0.1:9"}, rest="http://127.0.0.1:9")
+    practised = msgspec.structs.replace(plan, endpoints={"binance_sbe": practice})
+    assert handshake_headers(BINANCE_SBE, practised, {})["X-MBX-APIKEY"] != ""
