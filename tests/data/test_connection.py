@@ -61,25 +61,17 @@ class Running:
 
 
 @asynccontextmanager
-async def running(
-    headers: dict[str, str] | None = None, connects: Budget | None = None, **facts: Any
-) -> AsyncIterator[Running]:
+async def running(headers: dict[str, str] | None = None, connects: int = 1_000, **facts: Any) -> AsyncIterator[Running]:
     async with LoopbackVenue.running() as server:
         clock = TurnedClock()
         sink = Sink(clock)
-        connects = connects or Budget(1_000, 300.0, clock)
         plan = FeedPlan(
             venue="binance_spot", path="public", address=server.endpoints.ws["public"] + "/stream", subscriptions=()
         )  # fmt: skip
         feed = Feed(
-            plan,
-            server.venue(**facts),
-            sink=sink,
-            clock=clock,
-            rng=random.Random(3),
-            headers=headers,
-            connects=connects,
-        )
+            plan, server.venue(**facts), sink=sink, clock=clock, rng=random.Random(3), headers=headers,
+            connects=Budget(connects, 300.0, clock),
+        )  # fmt: skip
         run = Running(server, clock, sink, feed)
         try:
             yield run
@@ -142,6 +134,18 @@ async def test_waits_are_short_again_after_a_connection_that_brought_data() -> N
             await eventually(lambda number=number: len(run.sink.closed) == number)  # type: ignore[misc]
             await eventually(lambda: run.feed.state.phase == "waiting")
             assert all(slept <= 0.5 for slept in run.clock.slept[before:])
+
+
+async def test_no_more_connections_are_opened_in_five_minutes_than_the_host_allows() -> None:
+    async with running(connects=3) as run:
+        await run.connected(1)
+        start_ns = run.clock.now_ns()
+        for number in (2, 3):
+            await run.server.hang_up()
+            await run.connected(number)
+        await run.server.hang_up()
+        await run.clock.turn_until(lambda: run.server.connects == 4, step_s=2.0)
+        assert (run.clock.now_ns() - start_ns) / 1e9 > 290.0
 
 
 async def test_silence_of_data_is_a_loss_though_pongs_come() -> None:

@@ -1,7 +1,7 @@
 """What may be asked of one host: a weight in any window of time, and not before a ban has passed.
 
-A sliding window is stricter than any way in which a venue may count its own (fixed windows, leaking buckets). A fifth is
-left to other programs behind the same address."""
+A sliding window is stricter than any way in which a venue may count its own (fixed windows, leaking buckets). A fifth
+is left to other programs behind the same address."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Market data by REST: sends a venue's `Request` values, within its budget. Nothing here signs anything.
 
 Every host has one `Budget`, shared by all venues behind it; an answer that bans this address (HTTP 429, 418, or what a
-venue's own error says) closes the host for as long as it asks. `send` is one attempt; `call` judges the answer with the venue's `check` and tries again as long as the error says that this can help."""
+venue's own error says) closes the host for as long as it asks. `send` is one attempt; `call` judges the answer with the
+venue's `check` and tries again as long as the error says that this can help."""
 
 from __future__ import annotations
 
