@@ -54,7 +54,13 @@ PAGE = [
         Step.UNWIND,
         [(SPOT, S, 5_000)],
     ),
-    ("nothing helped", [(SPOT, B, 10_000, 10_000), (PERP, S, 100, 0)], (MAX_COMPLETIONS, MAX_UNWINDS), Step.GIVE_UP, []),
+    (
+        "nothing helped",
+        [(SPOT, B, 10_000, 10_000), (PERP, S, 100, 0)],
+        (MAX_COMPLETIONS, MAX_UNWINDS),
+        Step.GIVE_UP,
+        [],
+    ),
     (
         "the second leg of a triangle is short",
         [(SPOT, S, 10_000, 10_000), (CROSS, B, 20_000, 12_000)],

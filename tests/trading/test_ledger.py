@@ -52,7 +52,10 @@ def test_the_same_fill_is_booked_once() -> None:
     account = an_account()
     before = account.ledger.digest(), dict(account.portfolio.balances)
     account.book(ONE, [fill(40, "b")])
-    assert account.ledger.report(fill(60, "a"), [Posting("x", "BTC", Decimal(1)), Posting("y", "BTC", Decimal(-1))]) is False
+    assert (
+        account.ledger.report(fill(60, "a"), [Posting("x", "BTC", Decimal(1)), Posting("y", "BTC", Decimal(-1))])
+        is False
+    )
     assert (account.ledger.digest(), dict(account.portfolio.balances)) == before
     account.assert_balanced()
 

@@ -42,9 +42,7 @@ def test_a_taker_walks_the_levels_and_gets_one_fill_a_level_with_exact_fees() ->
         (COIN, Side.BUY, Decimal("0.005"), "BTC"),  # 10 000 contracts of 100 USD at 100 000 = 10 BTC, × 0.0005
     ],
 )
-def test_fees_are_paid_in_the_asset_that_the_venue_takes(
-    instrument: int, side: Side, fee: Decimal, asset: str
-) -> None:
+def test_fees_are_paid_in_the_asset_that_the_venue_takes(instrument: int, side: Side, fee: Decimal, asset: str) -> None:
     market = a_market()
     market.snapshot(PERP, [(9_990_000, 500)], [(10_000_000, 500)])
     market.snapshot(COIN, [(999_000, 90_000)], [(1_000_000, 90_000)])

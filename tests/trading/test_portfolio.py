@@ -17,7 +17,12 @@ from oneprice.trading.portfolio import Portfolio
 from trading.market import COIN, CROSS, PERP, SPOT, START, TABLE, Account, order
 
 D = Decimal
-PRICES = {SPOT: (9_000_000, 11_000_000), CROSS: (4_000, 6_000), PERP: (9_000_000, 11_000_000), COIN: (900_000, 1_100_000)}
+PRICES = {
+    SPOT: (9_000_000, 11_000_000),
+    CROSS: (4_000, 6_000),
+    PERP: (9_000_000, 11_000_000),
+    COIN: (900_000, 1_100_000),
+}
 
 
 def fill_of(one: Order, price: int, qty: int, *, trade_id: str, fee: Decimal | None = None) -> Report:

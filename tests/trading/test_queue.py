@@ -151,5 +151,3 @@ def test_the_modes_are_ordered_in_how_much_they_grant(ahead: int, events: list[t
         got[mode] = filled(market)
     assert got[QueueMode.FULL_QUEUE] <= got[QueueMode.PRO_RATA]
     assert got[QueueMode.FULL_QUEUE] <= got[QueueMode.THRESHOLD]
-
-

@@ -230,7 +230,7 @@ def skip_value(buf, i):
     return MALFORMED if depth > 0 else i
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def next_key(buf, i):
     """(start, end, next) of the next key of an object, `next` behind its colon; start = -1 at the closing brace.
 
@@ -247,7 +247,7 @@ def next_key(buf, i):
     return start, end, expect(buf, i, _COLON)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def equals(buf, start, end, text):
     """Whether buf[start:end] is the given bytes (a uint8 array)."""
     if end - start != text.shape[0]:

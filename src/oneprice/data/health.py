@@ -62,6 +62,7 @@ class HealthWatch:
         self._machines = machines
         self._offsets: dict[str, ClockOffset] = {}
         self._rejections: dict[str, Counter[str]] = {}
+        self._recent: list[Rows] = []
         self._sampled_ns = 0
 
     def offset_of(self, venue: str) -> ClockOffset:
@@ -72,16 +73,19 @@ class HealthWatch:
         self._watched[id(feed)].ended.add(statistics)
 
     def on_rows(self, rows: Rows, now_ns: int) -> None:
-        """A micro-batch; once a second it is looked at."""
+        """A micro-batch; once a second those of the last second are looked at."""
+        self._recent.append(rows)
         elapsed_ns = now_ns - self._sampled_ns
         if elapsed_ns < _SAMPLE_NS:
             return
+        recent = np.concatenate(self._recent)
+        self._recent = []
         self._sampled_ns = now_ns
         for watched in self._watched.values():
             frames = self._statistics(watched).frames
             watched.frames_per_s = (frames - watched.sampled_frames) * NS_PER_S / elapsed_ns
             watched.sampled_frames = frames
-            lag_ms = _lag_ms(rows, watched.feed.state.link)
+            lag_ms = _lag_ms(recent, watched.feed.state.link)
             if lag_ms is not None:
                 watched.lag_ms = lag_ms - (self.offset_of(watched.feed.plan.venue).offset_ms or 0.0)
         for name, machine in self._machines.by_venue.items():

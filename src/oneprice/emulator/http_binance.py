@@ -89,7 +89,7 @@ class Gate:
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
             raw = request.rel_url.raw_query_string
-            body = (await request.text()) if request.can_read_body else ""
+            body = await request.text()
 
             def checked(params: Params) -> object:
                 return handler(
@@ -111,7 +111,7 @@ class Gate:
                 raise BinanceError(-1003, "Too much request weight used.", 429, {"Retry-After": "1"})
             if self._faults.take(FaultKind.HTTP_5XX, self._venue, now_ns=now_ns) is not None:
                 raise BinanceError(-1000, "Unknown error, please check your request or try again later.", 503)
-            body = (await request.text()) if request.can_read_body else ""
+            body = await request.text()
             params = dict(parse_qsl(request.rel_url.raw_query_string + ("&" + body if body else "")))
             result = handler(params)
             if isinstance(result, Awaitable):

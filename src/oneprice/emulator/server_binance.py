@@ -66,7 +66,7 @@ class BinanceServer:
         self._orders = orders
         for method, path, handler in routes:
             self._listener.app.router.add_route(method, path, handler)
-        for prefix in ("/public", "/market", "") if self._futures else ("",):
+        for prefix in ("/public", "/market", "") if self._futures else ("", "/stream.practice"):
             self._listener.app.router.add_get(f"{prefix}/ws", self._public)
             self._listener.app.router.add_get(f"{prefix}/ws/{{streams}}", self._public)
             self._listener.app.router.add_get(f"{prefix}/stream", self._public)
@@ -156,7 +156,7 @@ async def serve_streams(request: web.Request, outlet: Outlet) -> web.StreamRespo
     """A public socket: streams named in the address, and by SUBSCRIBE and UNSUBSCRIBE afterwards."""
     ws = web.WebSocketResponse(heartbeat=20.0, compress=False)
     await ws.prepare(request)
-    socket = Socket(ws, wrapped="/stream" in request.path)
+    socket = Socket(ws, wrapped=request.path.endswith("/stream"))
     named = request.match_info.get("streams") or request.query.get("streams") or ""
     outlet.subscribe(socket, [topic for topic in named.split("/") if topic])
 

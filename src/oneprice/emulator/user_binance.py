@@ -61,7 +61,7 @@ class UserStreams:
         named = request.match_info.get("key") or request.query.get("listenKey") or request.query.get("streams") or ""
         ws = web.WebSocketResponse(heartbeat=180.0)
         await ws.prepare(request)
-        socket = Socket(ws, wrapped="/stream" in request.path)
+        socket = Socket(ws, wrapped=request.path.endswith("/stream"))
         socket.account = self._listen_keys.get(named, "")
         if named and not socket.account:
             await ws.close(code=1008, message=b"invalid listen key")

@@ -182,8 +182,9 @@ class Desk:
         ]
         try:
             approved = self._checks.approve(
-                orders, now_ns=now_ns, books=books, in_flight=len(self._live), reserved=self._reserved()
-            )
+                orders, now_ns=now_ns, books=books, in_flight=len(self._live), reserved=self._reserved(),
+                hedging=trade.completions > 0 or undoing,
+            )  # fmt: skip
         except Refused as why:
             self.refused += 1
             return [Decision(ts_ns=now_ns, by="desk", what="refused", key=trade.key, reason=str(why))]

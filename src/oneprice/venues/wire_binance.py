@@ -20,6 +20,8 @@ Source: Binance documentation, Web Socket Streams and Websocket Market Streams."
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numba import njit
 
@@ -76,25 +78,6 @@ def _text(word: str) -> np.ndarray:
 _DEPTH_UPDATE, _AGG_TRADE, _TRADE_EVENT = _text("depthUpdate"), _text("aggTrade"), _text("trade")
 _BOOK_TICKER, _MARK_UPDATE, _FORCE_ORDER = _text("bookTicker"), _text("markPriceUpdate"), _text("forceOrder")
 _DATA, _STREAM, _MARKET, _SELL, _BUY = _text("data"), _text("stream"), _text("MARKET"), _text("SELL"), _text("BUY")
-
-
-@njit(cache=True)
-def decode_spot(frame, recv_ns, feed, lookup, rows, at, head):
-    """A frame of spot → rows from `at` on; → how many, or a `Status`. Arguments: see `DecodeFn` in `base`."""
-    return _decode(frame, recv_ns, feed, lookup, rows, at, head, _ST_NONE)
-
-
-@njit(cache=True)
-def decode_usdm(frame, recv_ns, feed, lookup, rows, at, head):
-    """A frame of USD-M, as `decode_spot`. Events of COIN-M (st 2) and trades that are not the market's (X other than
-    MARKET: insurance fund, ADL) are understood and make no row."""
-    return _decode(frame, recv_ns, feed, lookup, rows, at, head, _ST_COINM)
-
-
-@njit(cache=True)
-def decode_coinm(frame, recv_ns, feed, lookup, rows, at, head):
-    """A frame of COIN-M, as `decode_usdm`; here the events of USD-M (st 1) make no row."""
-    return _decode(frame, recv_ns, feed, lookup, rows, at, head, _ST_USDM)
 
 
 @njit(cache=True)
@@ -193,7 +176,7 @@ def _event(buf):
 
 
 @njit(cache=True)
-def _decode(buf, recv_ns, feed, lookup, rows, at, head, foreign_st):
+def _decode(foreign_st, buf, recv_ns, feed, lookup, rows, at, head):
     if at >= rows.shape[0]:
         return NO_ROOM
     i, wrapped = _event(buf)
@@ -487,3 +470,15 @@ def _liquidation(buf, o, upper_e, recv_ns, feed, lookup, rows, at, head):
     head[HEAD_CHANNEL] = _ON_LIQUIDATION
     head[HEAD_INSTRUMENT] = lookup[3][entry]
     return 1
+
+
+# One compilation for three products, which costs a third of the time of three.
+decode_spot = partial(_decode, _ST_NONE)
+"""A frame of spot → rows from `at` on; → how many, or a `Status`. Arguments: see `DecodeFn` in `base`."""
+
+decode_usdm = partial(_decode, _ST_COINM)
+"""A frame of USD-M, as `decode_spot`. Events of COIN-M (st 2) and trades that are not the market's (X other than
+MARKET: insurance fund, ADL) are understood and make no row."""
+
+decode_coinm = partial(_decode, _ST_USDM)
+"""A frame of COIN-M, as `decode_usdm`; here the events of USD-M (st 1) make no row."""

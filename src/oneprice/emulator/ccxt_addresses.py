@@ -1,0 +1,34 @@
+"""Where ccxt finds a practice venue: the `urls` overrides of an otherwise unmodified client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from oneprice.venues.base import Endpoints
+
+
+def binance_overrides(endpoints: Mapping[str, Endpoints]) -> dict[str, Any]:
+    """Constructor options for ccxt's `binance`: REST, streams, user data, and which markets to load."""
+    api: dict[str, Any] = {"ws": {"ws-api": {}}}
+    types = []
+    spot, usdm = endpoints.get("binance_spot"), endpoints.get("binance_usdm")
+    if spot is not None:
+        api |= {"public": f"{spot.rest}/api/v3", "private": f"{spot.rest}/api/v3", "v1": f"{spot.rest}/api/v1"}
+        for name in ("sapi", "sapiV2", "sapiV3", "sapiV4"):
+            api[name] = f"{spot.rest}/sapi/v1"
+        # ccxt tells spot's sockets from others by "/stream" in the address, as in stream.binance.com.
+        api["ws"]["spot"] = f"{spot.ws['public']}/stream.practice/ws"
+        api["ws"]["ws-api"]["spot"] = spot.ws["ws-api"]
+        types.append("spot")
+    if usdm is not None:
+        for version, path in (("", "v1"), ("V2", "v2"), ("V3", "v3")):
+            api[f"fapiPublic{version}"] = api[f"fapiPrivate{version}"] = f"{usdm.rest}/fapi/{path}"
+        api["fapiData"] = f"{usdm.rest}/futures/data"
+        api["ws"]["linear"] = f"{usdm.ws['public'].removesuffix('/public')}/ws"
+        api["ws"]["ws-api"]["linear"] = usdm.ws["ws-api"]
+        types.append("linear")
+    return {
+        "urls": {"api": api},
+        "options": {"fetchMarkets": {"types": types}, "fetchCurrencies": False, "fetchMargins": False},
+    }

@@ -1,0 +1,120 @@
+"""Capture of the practice venues: after every fault the books are the venues' own again, and the raw log gives the tape."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from decimal import Decimal
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+from loopback import eventually
+
+from oneprice.data.capture import Capture
+from oneprice.data.plan import CapturePlan, VenuePlan
+from oneprice.data.rederive import first_divergence
+from oneprice.data.session import Session, SessionWriter
+from oneprice.emulator.faults import Fault, FaultKind
+from oneprice.emulator.instruments import practice_instruments
+from oneprice.emulator.practice import ALL_VENUES, PracticeVenues
+from oneprice.model.instrument import Instrument
+from oneprice.model.tape import ASK, CLEAR, Kind, Rows
+from oneprice.model.time import SystemClock
+
+DEPTH = 50  # what Bybit's stream holds
+Side = list[tuple[Decimal, Decimal]]
+
+
+class Watched:
+    """Plain books of every instrument, from the batches that a capture hands on."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.instruments = capture.instruments
+        self.levels: dict[int, dict[tuple[int, int], int]] = {}
+        self.kinds: set[Kind] = set()
+
+    def on_rows(self, rows: Rows) -> None:
+        self.kinds |= {Kind(int(kind)) for kind in np.unique(rows["kind"])}
+        for row in rows[(rows["kind"] == int(Kind.DEPTH)) | (rows["kind"] == int(Kind.GAP))]:
+            index = int(row["instrument"])
+            if row["kind"] == int(Kind.GAP):
+                self.levels.pop(index, None)
+                continue
+            if row["flags"] & CLEAR:
+                self.levels[index] = {}
+            place = (int(row["flags"]) & ASK, int(row["price"]))
+            self.levels[index][place] = int(row["qty"])
+            if row["qty"] == 0:
+                del self.levels[index][place]
+
+    def top(self, index: int) -> tuple[Side, Side] | None:
+        levels = self.levels.get(index)
+        if levels is None:
+            return None
+        instrument = self.instruments[index]
+        sides = []
+        for side in (0, ASK):
+            found = sorted((price for at, price in levels if at == side), reverse=side == 0)[:DEPTH]
+            sides.append([(instrument.price(price), instrument.qty(levels[(side, price)])) for price in found])
+        return sides[0], sides[1]
+
+
+def true_top(practice: PracticeVenues, instrument: Instrument) -> tuple[Side, Side]:
+    name = "binance_spot" if instrument.venue == "binance_sbe" else instrument.venue
+    book = practice.exchanges[name].book(instrument.symbol, DEPTH)
+    (theirs,) = (listed for listed in practice_instruments(name) if listed.symbol == instrument.symbol)
+    bids, asks = ([(theirs.price(price), theirs.qty(size)) for price, size in side] for side in (book.bids, book.asks))
+    return bids, asks
+
+
+def all_true(practice: PracticeVenues, watched: Watched) -> bool:
+    return all(watched.top(i) == true_top(practice, instrument) for i, instrument in enumerate(watched.instruments))
+
+
+FAULTS = {
+    "none": (),
+    "disconnect": ("disconnect",),
+    "shutdown notice": ("shutdown_notice",),
+    "stall": ("stall,for=0.3",),
+    "gap": ("gap,count=3,every=0.1",),
+    "duplicate": ("duplicate,count=3",),
+    "reorder": ("reorder,count=2,every=0.2",),
+    "corrupt frame": ("corrupt_frame,count=2,every=0.2",),
+    "stale snapshot": ("gap", "stale_snapshot"),
+    "server error": ("gap", "http_5xx,count=2"),
+    "ban": ("gap", "http_429"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_after_every_fault_each_book_is_the_venues_own_again(name: str, tmp_path: Path) -> None:
+    clock = SystemClock()
+    plan_of = {venue: VenuePlan(symbols=("BTCUSDT", "ETHUSDT")) for venue in ALL_VENUES}
+    async with PracticeVenues(seed=11) as practice, aiohttp.ClientSession() as http:
+        plan = CapturePlan(venues=plan_of, endpoints=practice.endpoints)
+        capture = await Capture.prepare(plan, http=http, clock=clock, rng=random.Random(1), environ={})
+        watched = Watched(capture)
+        writer = SessionWriter(tmp_path / "s", capture.instruments, source="capture", created_ns=clock.now_ns())
+        task = asyncio.create_task(capture.run(recorder=writer, on_rows=watched.on_rows))
+        await eventually(lambda: task.done() or len(watched.levels) == len(capture.instruments) == 10)
+        faults = [Fault.parse(text.replace(",", f"@{venue},", 1) if "," in text else f"{text}@{venue}")
+                  for text in FAULTS[name] for venue in ALL_VENUES]  # fmt: skip
+        expected = sum(fault.count for fault in faults if happens_anyway(fault))
+        for fault in faults:
+            practice.faults.inject(fault)
+        await eventually(lambda: task.done() or len(practice.faults.taken) >= expected)
+        practice.market = None  # nothing moves any more: what is under way arrives, and then all must agree
+        await eventually(lambda: task.done() or all_true(practice, watched))
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled(), task
+        writer.close(closed_ns=clock.now_ns())
+    assert first_divergence(Session.open(tmp_path / "s")) is None
+    assert {Kind.DEPTH, Kind.QUOTE, Kind.TIMER, Kind.CLOCK} <= watched.kinds
+
+
+def happens_anyway(fault: Fault) -> bool:
+    """Whether a fault happens whatever the client does. (Those of REST wait for a call that may not come.)"""
+    return fault.kind not in (FaultKind.STALE_SNAPSHOT, FaultKind.HTTP_429, FaultKind.HTTP_5XX)
