@@ -187,6 +187,29 @@ async def test_the_clock_offset_is_known_after_the_first_probes(tmp_path: Path) 
         assert abs(offset_ms - -1_270.0) < 50.0
 
 
+async def test_health_says_how_fast_how_late_and_how_long_ago(tmp_path: Path) -> None:
+    async with capturing(tmp_path / "session") as run:
+        (health,) = run.capture.health()
+        assert (health.state, health.lag_ms, health.data_age_ms) == ("connecting", None, None)
+        await run.until_rows(Kind.DEPTH)
+        await run.clock.turn_until(lambda: run.capture.clock_offset_ms(SPOT) is not None, step_s=0.01)
+        for number in range(20):
+            await run.server.say(trade(number))
+        await eventually(lambda: run.capture.health()[0].frames == 21)
+        await run.clock.turn_until(lambda: run.capture.health()[0].frames_per_s > 0.0, step_s=0.05)
+        await run.clock.turn_until(lambda: run.capture.health()[0].lag_ms is not None, step_s=0.05)
+        (health,) = run.capture.health()
+        received = run.rows[run.rows["kind"] == int(Kind.TRADE)]
+        late_ms = float(np.median(received["ts_recv_ns"] - received["ts_venue_ns"])) / 1e6
+        offset_ms = run.capture.clock_offset_ms(SPOT)
+        assert health.lag_ms is not None
+        assert offset_ms is not None
+        assert abs(health.lag_ms - (late_ms - offset_ms)) < 100.0, "the offset is not mistaken for latency"
+        assert 15.0 < health.frames_per_s < 25.0
+        assert health.frames == 21
+        assert health.data_age_ms is not None
+
+
 async def test_a_stop_in_the_middle_leaves_no_task_and_no_socket(tmp_path: Path) -> None:
     async with capturing(tmp_path / "session") as run:
         await run.until_rows(Kind.DEPTH)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-
 from market import MS, Bench, spot
+
 from oneprice.compute.books import sweep
 from oneprice.model.order import Side
 from oneprice.strategies.base import What

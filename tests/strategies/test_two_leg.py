@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from market import MS, Bench, perp, spot
+
 from oneprice.model.order import Side
 from oneprice.strategies.base import What
 from oneprice.strategies.basis import Basis, BasisSettings

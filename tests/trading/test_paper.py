@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 from oneprice.model.order import Order, ReportType, Side, TimeInForce
 from oneprice.trading.paper import Latency, PaperVenue
 from trading.market import (
-    BTC_COIN, COIN, CROSS, MS, PERP, SPOT, TABLE, Market, depth_rows, fills, gap_row, order, trade_rows, types,
+    BTC_COIN,
+    COIN,
+    CROSS,
+    MS,
+    PERP,
+    SPOT,
+    TABLE,
+    Market,
+    depth_rows,
+    fills,
+    gap_row,
+    order,
+    trade_rows,
+    types,
 )  # fmt: skip
 
 R = ReportType
@@ -154,7 +167,7 @@ EVENTS = st.lists(
 MIDDLE = 10_000_000
 
 
-def play(events: list[tuple], *, check: bool = True) -> list[tuple]:  # noqa: PLR0912
+def play(events: list[tuple], *, check: bool = True) -> list[tuple]:
     """Any life of a market and of our orders in it, with the laws of every fill checked as it happens."""
     market = Market(PaperVenue(TABLE, Latency(order_ms=2, report_ms=1)))
     market.snapshot(SPOT, [(MIDDLE - 5, 10_000)], [(MIDDLE + 5, 10_000)])

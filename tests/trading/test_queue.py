@@ -113,7 +113,7 @@ def test_many_resting_orders_keep_their_places_when_some_end() -> None:
     market.settle()
     market.feed(trade_rows(SPOT, (Side.SELL, BID - 71, 40)))  # through 1…69, at 71
     got = {fill.order: fill.qty for fill in fills(market.settle())}
-    assert got == {number: 100 for number in range(1, 71, 2)} | {71: 40}
+    assert got == dict.fromkeys(range(1, 71, 2), 100) | {71: 40}
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,4 +1,4 @@
-"""The page of a run, with its REST and WebSocket beside it: what flows, what was found, what was traded, what it came to.
+"""The page of a run, with its REST and WebSocket beside it: what flows, what was found and traded, what it came to.
 
     GET /api/view            the whole view as JSON          GET /api/{feeds,books,sightings,trades,pnl}   parts of it
     WS  /api/stream          the view, twice a second        GET /                                         the page
@@ -12,7 +12,7 @@ import asyncio
 import hmac
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from oneprice.model.errors import InputError
 
 TOKEN_NAME = "ONEPRICE_DASHBOARD_TOKEN"
 _STREAM_EVERY_S = 0.5
+_GOODBYE_S = 1.0
 _PARTS = ("feeds", "books", "sightings", "recent_trades", "pnl")
 
 
@@ -90,7 +91,12 @@ async def serve_dashboard(
         raise InputError(f"the dashboard listens on {host} only with a token: set {TOKEN_NAME}")
     on_loopback = host in ("127.0.0.1", "localhost", "::1")
     config = uvicorn.Config(
-        make_app(view, token=None if on_loopback else token), host=host, port=port, log_level="warning", lifespan="on"
+        make_app(view, token=None if on_loopback else token),
+        host=host,
+        port=port,
+        log_level="critical",
+        lifespan="on",
+        timeout_graceful_shutdown=1,
     )
     server = _Server(config)
     try:
@@ -99,10 +105,13 @@ async def serve_dashboard(
         raise InputError(f"port {port} on {host} is busy; give another one with --dashboard PORT") from None
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 (Uvicorn offers no event)
             await asyncio.sleep(0.02)
         yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
+        # Open pages would hold a graceful end back for as long as they are looked at.
         server.should_exit = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(serving), _GOODBYE_S)
         server.force_exit = True
         await serving

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ def give(result: Any, *, as_json: bool) -> None:
         sys.stdout.flush()
 
 
-def table(title: str, rows: list[tuple[str, ...]], columns: tuple[str, ...]) -> Table:
+def table(title: str, rows: Sequence[Sequence[str]], columns: tuple[str, ...]) -> Table:
     """A table whose columns after the first are numbers, set to the right."""
     made = Table(title=title, title_justify="left", header_style="bold")
     for place, column in enumerate(columns):

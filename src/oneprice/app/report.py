@@ -7,7 +7,7 @@ from oneprice.engine.summary import RunSummary
 
 
 def show_summary(summary: RunSummary) -> None:
-    """Opportunities by type, then what the trades came to."""
+    """Opportunities by type (paying: after the fees of every fill), then what the trades came to."""
     rows = [
         (
             name, f"{found.seen:,}", f"{found.paying:,}", _number(found.gross_bps_median), _number(found.gross_bps_max),
@@ -15,7 +15,7 @@ def show_summary(summary: RunSummary) -> None:
         )
         for name, found in sorted(summary.opportunities_by_type.items())
     ]  # fmt: skip
-    columns = ("opportunities", "seen", "paying after fees", "gross bps", "best gross", "best net", "lifetime ms")
+    columns = ("found", "seen", "paying", "gross bps", "best", "best net", "life ms")
     people.print(table("", rows, columns))
     totals = [
         ("events", f"{summary.events:,}"),

@@ -13,7 +13,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute import ladder as side_of_book
-from oneprice.compute.ladder import FAR, WINDOW, WORDS, next_level, qty_at as _qty_at, set_level
+from oneprice.compute.ladder import FAR, WINDOW, WORDS, next_level, set_level
+from oneprice.compute.ladder import qty_at as _qty_at
 from oneprice.model.tape import ASK, CLEAR, LAST, Kind
 
 _DEPTH, _QUOTE, _TRADE, _MARK, _INDEX, _FUNDING, _OPEN_INTEREST, _GAP = (
@@ -50,7 +51,7 @@ class Books(NamedTuple):
     last_qty: Ints
     last_side: Ints  # +1 the taker bought, -1 sold
     mark: Floats
-    index: Floats
+    index_price: Floats
     funding_rate: Floats
     next_funding_ns: Ints
     open_interest: Floats
@@ -92,7 +93,7 @@ def make_books(count: int) -> Books:
         last_qty=ints(),
         last_side=ints(),
         mark=floats(),
-        index=floats(),
+        index_price=floats(),
         funding_rate=floats(),
         next_funding_ns=ints(),
         open_interest=floats(),
@@ -195,7 +196,7 @@ def apply_rows(books, rows, start, stop):
         elif kind == _MARK:
             books.mark[i] = row.value
         elif kind == _INDEX:
-            books.index[i] = row.value
+            books.index_price[i] = row.value
         elif kind == _FUNDING:
             if not np.isnan(row.value):  # NaN and 0 stand for what the message left unchanged
                 books.funding_rate[i] = row.value

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-
 MALFORMED = -2
 INEXACT = -4  # statuses between are used by venues/decode.py
 NO_ROOM = -5
@@ -186,7 +185,7 @@ def read_float(buf, i):
         down = i < n and buf[i] == _MINUS
         if i < n and (buf[i] == _MINUS or buf[i] == 43):
             i += 1
-        size = 0
+        size = np.int64(0)
         while i < n and 48 <= buf[i] <= 57:
             size = size * 10 + (np.int64(buf[i]) - 48)
             i += 1

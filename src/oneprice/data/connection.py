@@ -274,7 +274,7 @@ class Feed:
             if successor is not None:
                 self._replacements += 1
                 return successor
-            await self._pause()
+            await self.clock.sleep(self._backoff.next_s())
         return None
 
     async def _replace(self, tasks: asyncio.TaskGroup, link: Link) -> Link | None:
@@ -309,6 +309,9 @@ class Feed:
                     websocket_handshake_timeout=_CONNECT_TIMEOUT_S, enable_auto_ping=False, enable_auto_pong=True,
                     disconnect_on_exception=True,
                 )  # fmt: skip
+        except asyncio.CancelledError:
+            link.end()  # it may have opened a moment ago
+            raise
         except (OSError, TimeoutError, WSError) as wrong:
             self._refused = str(wrong) or type(wrong).__name__
             error = VenueError(f"{self.plan.venue}: cannot connect to {self.plan.address}: {self._refused}")

@@ -91,7 +91,7 @@ class _Recording:
         """(line number, receive time, frame); time None: the line cannot be used, and frame is the line."""
         with self.path.open("rb") as probe:
             zipped = probe.read(2) == b"\x1f\x8b"
-        source = gzip.open(self.path, "rb") if zipped else self.path.open("rb")
+        source = gzip.open(self.path, "rb") if zipped else self.path.open("rb")  # noqa: SIM115 (closed below)
         with source as file:
             number = 0
             while True:

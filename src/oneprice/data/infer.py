@@ -66,7 +66,7 @@ def _split(units: int) -> tuple[int, int]:
 
 def infer_instrument(venue: Venue, symbol: str, steps: Steps) -> Instrument:
     """An instrument of a venue from its symbol and what was seen of it."""
-    name = symbol.split("_")[0]
+    name = symbol.split("_", maxsplit=1)[0]
     quote = next((quote for quote in _QUOTES if name.endswith(quote) and len(name) > len(quote)), None)
     if quote is None:
         raise InputError(

@@ -80,7 +80,7 @@ class Gate:
         self, handler: Callable[[Params], object], *, weight: int = 1
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
-            return await self._guarded(request, weight, lambda params: handler(params))
+            return await self._guarded(request, weight, handler)
 
         return answer
 

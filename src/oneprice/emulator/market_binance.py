@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-
 from typing import Any
 
 from aiohttp import web
@@ -49,10 +48,9 @@ class MarketCalls:
                 "fundingInfo": (lambda _: [], 0),
                 "openInterest": (self._open_interest, 1),
             }
-        routes = [
+        return [
             ("GET", f"{prefix}/{name}", self._gate.public(call, weight=cost)) for name, (call, cost) in calls.items()
         ]
-        return routes
 
     def _now_ms(self) -> int:
         return self._gate.now_ns() // NS_PER_MS

@@ -84,7 +84,7 @@ class OrderCalls:
     def ws_calls(self) -> dict[str, WsCall]:
         """The same calls as methods of the WebSocket API."""
         return {
-            "order.place": self._ws(lambda account, params: self._place_now(account, params)),
+            "order.place": self._ws(self._place_now),
             "order.cancel": self._ws(self._cancel),
             "order.status": self._ws(self._query),
             "openOrders.status": self._ws(self._open),
@@ -122,10 +122,8 @@ class OrderCalls:
             raise BinanceError(-2010, "Account has insufficient balance for requested action.")
         partial = self._faults.take(FaultKind.PARTIAL_FILL, self._venue, new.symbol, now_ns=now_ns) is not None
         try:
-            if partial:
-                order = self._place_half(account, new, now_ns)
-            else:
-                order = self._exchange.place(account, new, now_ns)
+            place = self._place_half if partial else self._exchange.place
+            order = place(account, new, now_ns)
         except Reject as reject:
             raise rejected(reject, futures=self._futures) from reject
         return self._shown(order, with_fills=True)

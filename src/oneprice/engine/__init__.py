@@ -1,1 +1,1 @@
-"""Ties it together: strategies ask for venues and instruments; the engine connects, feeds, times, routes, logs, stops."""
+"""Ties it together: strategies ask for venues and instruments; the engine connects, feeds, times, routes and stops."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from oneprice.strategies.registry import make_strategy
 from oneprice.venues.base import Channel, Endpoints
 
 _VIEW_EVERY_NS = NS_PER_S // 4
+_CURVE_EVERY_NS = NS_PER_S
 _CHANNELS = (Channel.DEPTH, Channel.TRADE, Channel.QUOTE)
 
 
@@ -112,6 +113,8 @@ class PaperRun:
 
     def _on_rows(self, rows: Rows) -> None:
         self.run.on_rows(rows)
+        if self.run.engine.now_ns - self._viewed_ns >= _CURVE_EVERY_NS:
+            self.view()  # the result's curve is drawn whether anybody looks or not
         if self.first_opportunity_s is None and self.run.engine.opportunities.seen:
             self.first_opportunity_s = time.monotonic() - self._began
 

@@ -10,10 +10,11 @@ from oneprice.engine.statistics import OpportunitySummary
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Money is in USDT, rounded to eight decimals for reading (the ledger holds it exactly), valued at the last mid prices; a balance that only changed its price is no result.
+    """Money is in USDT at the last mid prices, rounded to eight decimals for reading (the ledger holds it exactly).
 
-    `net_pnl = gross_edge - fees - slippage + funding`, exactly: `gross_edge` is what the trades would be worth at the end,
-    had they been filled at the prices they were decided on, `slippage` what the fills cost against those.
+    `net_pnl = gross_edge - fees - slippage + funding`: `gross_edge` is what the trades would be worth at the end, had
+    they been filled at the prices they were decided on, `slippage` what the fills cost against those. A balance that
+    only changed its price is no result.
     """
 
     mode: str

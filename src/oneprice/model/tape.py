@@ -2,19 +2,19 @@
 
 A row is 64 bytes. One venue message may make several rows; the last carries `LAST`, so that a book is only read whole.
 
-kind            | sequence           | price               | qty                | value            | flags
-----------------|--------------------|---------------------|--------------------|------------------|---------------
-DEPTH           | last update id     | level price         | absolute size, 0 = level gone | -     | ASK?, SNAPSHOT?, LAST
-QUOTE           | update id or 0     | best price          | size               | -                | ASK?, LAST (two rows: bid, then ask)
-TRADE           | trade id or 0      | price               | size               | -                | ASK = the taker sold, LAST
-MARK, INDEX     | 0                  | -                   | -                  | price            | LAST
-FUNDING         | next funding ns    | -                   | interval ns or 0   | rate, fraction   | LAST
-LIQUIDATION     | 0                  | price               | size               | -                | ASK = a long was sold out
-OPEN_INTEREST   | 0                  | -                   | -                  | base units       | LAST
-GAP             | last good id       | expected id         | received id        | `GapReason`      | LAST: the book is invalid
-CLOCK           | round trip ns      | -                   | -                  | local - venue ms | instrument = any of the venue's
-TIMER           | running number     | -                   | -                  | -                | LAST: ends a micro-batch
-REPORT          | order number       | fill price          | fill size          | fee              | `aux` = report type
+kind          | sequence        | price       | qty             | value             | flags
+--------------|-----------------|-------------|-----------------|-------------------|------------------------------
+DEPTH         | last update id  | level price | size, 0: gone   | -                 | ASK?, SNAPSHOT?, CLEAR?, LAST
+QUOTE         | update id or 0  | best price  | size            | -                 | ASK?, LAST (bid, then ask)
+TRADE         | trade id or 0   | price       | size            | -                 | ASK: the taker sold; LAST
+MARK, INDEX   | 0               | -           | -               | price             | LAST
+FUNDING       | next funding ns | -           | interval ns / 0 | rate, fraction    | LAST
+LIQUIDATION   | 0               | price       | size            | -                 | ASK: a long was sold out
+OPEN_INTEREST | 0               | -           | -               | base units        | LAST
+GAP           | last good id    | expected id | received id     | `GapReason`       | LAST: the book is invalid
+CLOCK         | round trip ns   | -           | -               | local − venue, ms | LAST; any instrument of it
+TIMER         | running number  | -           | -               | -                 | LAST: ends a micro-batch
+REPORT        | order number    | fill price  | fill size       | fee               | `aux`: report type
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """What a venue is: facts as values, and pure functions for both directions of its wire.
 
-A venue here is a *product with a wire of its own* (`binance_spot`, `binance_usdm`, `bybit_linear`). Its module fills one
-`Venue`; everything that moves bytes (connections, capture, replay, the emulator) is written once, against this shape.
+A venue here is a *product with a wire of its own* (`binance_spot`, `binance_usdm`, `bybit_linear`). Its module fills
+one `Venue`; everything that moves bytes (connections, capture, replay, the emulator) is written once, against this
+shape.
 
 How data moves: a connection hands each frame to `decode`, a compiled function that writes tape rows for the hot
-channels and says so in `head`; what it answers with `CONTROL` goes to `control`, typed and rare. Depth messages pass the
-venue's sequencing rule (`sequencing.py`) before they stay on the tape; `feed.py` is that path, still without I/O."""
+channels and says so in `head`; what it answers with `CONTROL` goes to `control`, typed and rare. Depth messages pass
+the venue's sequencing rule (`sequencing.py`) before they stay on the tape; `feed.py` is that path, still without
+I/O."""
 
 from __future__ import annotations
 

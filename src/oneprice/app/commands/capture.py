@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,7 +122,7 @@ async def _trades(venue: str, symbol: str, out: str, for_s: float, *, emulated: 
             venues={venue: VenuePlan(symbols=(symbol,), channels=(Channel.TRADE,))}, endpoints=endpoints
         )  # fmt: skip
         capture = await Capture.prepare(plan, http=http, clock=SystemClock(), rng=random.Random())
-        file = stack.enter_context(Path("/dev/stdout" if out == "-" else out).open("wb"))
+        file = sys.stdout.buffer if out == "-" else stack.enter_context(Path(out).open("wb"))  # noqa: ASYNC230, SIM115
 
         def write(rows: Rows) -> None:
             nonlocal count

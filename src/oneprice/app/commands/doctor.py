@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,7 @@ def _compiler() -> Check:
 
 def _clock() -> Check:
     steps = [time.time_ns() for _ in range(1000)]
-    resolution = min((b - a for a, b in zip(steps, steps[1:], strict=False) if b > a), default=0)
+    resolution = min((b - a for a, b in pairwise(steps) if b > a), default=0)
     fine = 0 < resolution < 1_000_000
     return Check("clock", fine, f"resolution {resolution} ns", "" if fine else "latencies below this are not measured")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oneprice.app.options import Duration, Faults, Json, Seed, Venues, listed
+from oneprice.app.options import Duration, Faults, Seed, Venues, listed
 from oneprice.app.output import give, people, say, table
 from oneprice.app.session import practice_venues, stop_on_signals
 

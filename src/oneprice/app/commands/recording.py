@@ -48,7 +48,7 @@ def import_recording(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a session of recordings, and say how good it is: gaps, agreement with the venue's own quotes, clock offset."""
+    """Make a session of recordings and say how good it is: gaps, agreement with the venue's quotes, clock offset."""
     given: list[Instrument] = []
     if instruments is not None:
         given = msgspec.json.decode(instruments.read_bytes(), type=list[Instrument])

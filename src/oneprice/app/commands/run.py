@@ -1,4 +1,4 @@
-"""`oneprice run`: strategies on live data with paper orders, on recorded sessions, or (opted in twice) with real orders."""
+"""`oneprice run`: strategies on live data with paper orders, or on recorded sessions."""
 
 from __future__ import annotations
 
@@ -72,8 +72,7 @@ def run(
             raise InputError(f"--session goes with --mode backtest, not with --mode {settings.mode.value}")
         if settings.mode is Mode.LIVE:
             raise InputError(
-                "live trading is not part of this version: the guard and the strategies are, the venues' order entry is "
-                "not; use --mode paper"
+                "live trading is not part of this version: order entry at the venues is still to come; use --mode paper"
             )
         summary = asyncio.run(
             run_paper(
