@@ -19,7 +19,7 @@ from oneprice.data.capture import Capture
 from oneprice.data.plan import CapturePlan, VenuePlan
 from oneprice.data.rederive import first_divergence
 from oneprice.data.session import Session, SessionWriter
-from oneprice.model.errors import InputError
+from oneprice.model.errors import InputError, VenueError
 from oneprice.model.tape import GapReason, Kind, Rows
 from shared_data import shared
 
@@ -239,3 +239,16 @@ async def test_a_symbol_that_the_venue_does_not_list_is_named_before_anything_op
         with pytest.raises(InputError, match="unknown symbol 'BTCUSTD' in binance_spot; did you mean 'BTCUSDT'"):
             await Capture.prepare(plan, http=http, clock=clock, rng=random.Random(2), environ={})
         assert server.connects == 0
+
+
+async def test_a_venue_that_does_not_answer_is_named_before_anything_opens() -> None:
+    clock = TurnedClock()
+    async with LoopbackVenue.running() as server, aiohttp.ClientSession() as http:
+        server.answers["/api/v3/exchangeInfo"] = lambda _: web.Response(status=503, text="<html>")
+        plan = CapturePlan(venues={SPOT: VenuePlan(symbols=("BTCUSDT",))}, endpoints={SPOT: server.endpoints})
+        prepared = asyncio.create_task(Capture.prepare(plan, http=http, clock=clock, rng=random.Random(2), environ={}))
+        await clock.turn_until(prepared.done, step_s=0.5)
+        wrong = prepared.exception()
+        assert isinstance(wrong, VenueError)
+        assert "binance" in str(wrong)
+        assert len(server.asked) == 5, "tried again a few times"

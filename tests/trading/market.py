@@ -1,4 +1,4 @@
-"""A market for trading tests: instruments of each kind, books set by hand, rows of the tape, and a paper desk of few lines."""
+"""A market for trading tests: instruments of each kind, books set by hand, rows of the tape, an account with a ledger."""
 
 from __future__ import annotations
 

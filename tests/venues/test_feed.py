@@ -245,7 +245,7 @@ def test_a_damaged_depth_message_is_a_gap_as_soon_as_the_next_one_does_not_follo
     assert kinds(world.tape.take()) == [Kind.GAP]
 
 
-@pytest.mark.parametrize("venue", [SPOT, USDM, LINEAR], ids=lambda venue: venue.name)
+@pytest.mark.parametrize("venue", [SPOT, SBE, USDM, LINEAR], ids=lambda venue: venue.name)
 def test_a_number_finer_than_the_rules_ends_the_book_at_once(venue: Venue) -> None:
     world = World(venue).standing_at(50)
     finer = instrument(venue, price=-5)

@@ -40,10 +40,8 @@ def main() -> None:
     """Entry point: run the command; errors become a sentence and a stable exit code (see `output`)."""
     as_json = "--json" in sys.argv
     try:
-        app(standalone_mode=False)
-        code = output.OK
-    except typer.Exit as ended:
-        code = ended.exit_code
+        ended = app(standalone_mode=False)  # the exit code of a `typer.Exit`, else None
+        code = ended if isinstance(ended, int) else output.OK
     except typer.Abort:
         code = 130
     except KeyboardInterrupt:

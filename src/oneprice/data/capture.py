@@ -122,8 +122,11 @@ class Capture:
             )
             for name, venue in venues.items()
         }  # fmt: skip
-        async with asyncio.TaskGroup() as tasks:
-            asked = {name: tasks.create_task(clients[name].instruments()) for name in venues}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                asked = {name: tasks.create_task(clients[name].instruments()) for name in venues}
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from failed  # one venue without an answer is enough to say so
         open_to_choice = [
             instrument for name in venues if not plan.venues[name].symbols for instrument in asked[name].result()[0]
         ]
@@ -205,10 +208,9 @@ class Capture:
 
     def link_closed(self, number: int, reason: GapReason) -> None:
         link, machine = self._links.pop(number)
-        if self._stops:
-            return
         statistics = machine.statistics_of(number)
-        self._tell(number, RecordType.CLOSED, msgspec.json.encode(Closed(venue=machine.venue.name, reason=reason)))
+        if not self._stops:
+            self._tell(number, RecordType.CLOSED, msgspec.json.encode(Closed(venue=machine.venue.name, reason=reason)))
         self._health.link_closed(link.feed, statistics)
 
     def last_data_ns(self, number: int) -> int:

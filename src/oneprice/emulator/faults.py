@@ -5,13 +5,13 @@
 kind                 | what happens                                                                | applied by
 ---------------------|-----------------------------------------------------------------------------|------------------
 disconnect           | every public socket of the venue is closed without a word                   | pump
-shutdown_notice      | the venue announces its stop, then closes                                   | pump
+shutdown_notice      | the venue announces its stop, and closes after `for` seconds                | pump
 stall                | sockets stay open and silent `for` seconds                                  | publish
 gap                  | one depth message is not sent                                               | publish
 duplicate            | one depth message is sent twice                                             | publish
 reorder              | two depth messages change places                                            | publish
 corrupt_frame        | one depth message is cut short                                              | publish
-crossed_book         | a depth message shows a bid above the ask, the next one takes it back       | publish
+crossed_book         | a depth message shows a bid above the ask, one 0.2 s later takes it back    | publish
 stale_snapshot       | one REST book answer is older than what has been streamed                   | REST
 http_429, http_5xx   | one REST call is refused                                                    | REST
 timeout_after_accept | an order is accepted and matched, its answer comes only after `for` seconds | orders
@@ -22,6 +22,7 @@ clock_skew           | the venue's clock is ahead by `for` seconds from then on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -29,6 +30,7 @@ import msgspec
 
 from oneprice.model.errors import InputError, unknown_name
 from oneprice.model.time import NS_PER_S
+from oneprice.venues.registry import VENUES
 
 
 class FaultKind(StrEnum):
@@ -69,6 +71,8 @@ class Fault(msgspec.Struct, kw_only=True):
         if name not in set(FaultKind):
             raise InputError(unknown_name("fault", name, [kind.value for kind in FaultKind], where=f"--fault {text}"))
         venue, _, symbol = place.partition(":")
+        if venue not in ("", "*") and venue not in VENUES:
+            raise InputError(unknown_name("venue", venue, VENUES, where=f"--fault {text}"))
         fault = cls(kind=FaultKind(name), venue=venue or "*", symbol=symbol or "*")
         names = {"at": "at_s", "every": "every_s", "count": "count", "for": "duration_s"}
         for setting in settings:
@@ -76,9 +80,12 @@ class Fault(msgspec.Struct, kw_only=True):
             if key not in names:
                 raise InputError(unknown_name("key", key, names, where=f"--fault {text}"))
             try:
-                setattr(fault, names[key], int(value) if key == "count" else float(value))
+                number = int(value) if key == "count" else float(value)
             except ValueError:
                 raise InputError(f"--fault {text}: {key}={value!r} is not a number") from None
+            if not math.isfinite(number) or number < (1 if key == "count" else 0):
+                raise InputError(f"--fault {text}: {key}={value!r} is out of range; it starts at {key == 'count':d}")
+            setattr(fault, names[key], number)
         return fault
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from oneprice.emulator.events import FillRecord, NewOrder, OrderRecord, Reject
+from oneprice.emulator.events import FillRecord, NewOrder, OrderRecord, Reject, RejectCode
 from oneprice.emulator.exchange import MARKET, Exchange
 from oneprice.emulator.faults import FaultKind, FaultPlan
 from oneprice.emulator.http_binance import BinanceError, Gate, Params, rejected
@@ -26,6 +26,7 @@ STATUS = {
     OrderState.OPEN: "NEW", OrderState.PARTIALLY_FILLED: "PARTIALLY_FILLED", OrderState.FILLED: "FILLED",
     OrderState.CANCELLED: "CANCELED", OrderState.EXPIRED: "EXPIRED", OrderState.REJECTED: "REJECTED",
 }  # fmt: skip
+_WHOLE_BOOK = 5_000  # levels
 _TIMES = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK, "GTX": TimeInForce.POST_ONLY}
 
 
@@ -119,8 +120,14 @@ class OrderCalls:
         now_ns = self._gate.now_ns()
         new = self._new_order(params)
         if self._faults.take(FaultKind.REJECT, self._venue, new.symbol, now_ns=now_ns) is not None:
-            raise BinanceError(-2010, "Account has insufficient balance for requested action.")
-        partial = self._faults.take(FaultKind.PARTIAL_FILL, self._venue, new.symbol, now_ns=now_ns) is not None
+            text = "Account has insufficient balance for requested action."
+            raise rejected(Reject(RejectCode.INSUFFICIENT_BALANCE, text), futures=self._futures)
+        # What may rest is not cut short, and an amount of quote has no half before its price is known.
+        partial = (
+            new.time_in_force is TimeInForce.IOC
+            and new.quote_qty is None
+            and self._faults.take(FaultKind.PARTIAL_FILL, self._venue, new.symbol, now_ns=now_ns) is not None
+        )
         try:
             place = self._place_half if partial else self._exchange.place
             order = place(account, new, now_ns)
@@ -130,16 +137,22 @@ class OrderCalls:
 
     def _place_half(self, account: str, new: NewOrder, now_ns: int) -> OrderRecord:
         """Only half of what an immediate order asks for is there: somebody else was quicker with the other half."""
-        instrument = self._exchange.instruments[new.symbol]
-        side = new.side
-        touch = self._exchange.best(new.symbol)[1 if side is Side.BUY else 0]
-        shown = self._exchange.qty_at(new.symbol, side.opposite, touch)
-        keep = instrument.round_down_to_lot(new.qty // 2)
-        taken = max(0, shown - keep)
-        if taken:
-            rival = NewOrder(symbol=new.symbol, side=side, time_in_force=TimeInForce.IOC, qty=taken, price=touch)
+        instrument, side = self._exchange.instruments[new.symbol], new.side
+        view = self._exchange.book(new.symbol, _WHOLE_BOOK)
+        shown, limit = 0, 0
+        for price, qty in view.asks if side is Side.BUY else view.bids:
+            if shown >= new.qty or (new.price and int(side) * (price - new.price) > 0):
+                break
+            shown, limit = shown + qty, price
+        if not limit:
+            return self._exchange.place(account, new, now_ns)
+        taken = shown - instrument.round_down_to_lot(new.qty // 2)
+        if taken > 0:
+            rival = NewOrder(symbol=new.symbol, side=side, time_in_force=TimeInForce.IOC, qty=taken, price=limit)
             self._exchange.place(MARKET, rival, now_ns)
-        return self._exchange.place(account, msgspec.structs.replace(new, type=OrderType.LIMIT, price=touch), now_ns)
+        order = self._exchange.place(account, msgspec.structs.replace(new, type=OrderType.LIMIT, price=limit), now_ns)
+        order.type, order.price = new.type, new.price  # the bound was ours, not the client's
+        return order
 
     def _new_order(self, params: Params) -> NewOrder:
         instrument = self._instrument(params)
@@ -175,8 +188,11 @@ class OrderCalls:
         now_ns = self._gate.now_ns()
         symbol = self._instrument(params).symbol
         try:
-            if self._faults.take(FaultKind.CANCEL_FILL_RACE, self._venue, symbol, now_ns=now_ns) is not None:
-                self._fill_first(self._found(account, params), now_ns)
+            resting = self._exchange.order(account, symbol, **_which(params))
+            if not resting.state.is_final and self._faults.take(
+                FaultKind.CANCEL_FILL_RACE, self._venue, symbol, now_ns=now_ns
+            ):
+                self._fill_first(resting, now_ns)
             order = self._exchange.cancel(account, symbol, **_which(params), now_ns=now_ns)
         except Reject as reject:
             raise rejected(reject, futures=self._futures, cancel=True) from reject
@@ -184,16 +200,13 @@ class OrderCalls:
         return shown if self._futures else shown | {"origClientOrderId": order.client_id}
 
     def _fill_first(self, order: OrderRecord, now_ns: int) -> None:
-        """Somebody takes the order the moment before its cancel comes."""
-        rival = NewOrder(
-            symbol=order.symbol, side=order.side.opposite, time_in_force=TimeInForce.IOC,
-            qty=order.qty - order.filled_qty, price=order.price,
-        )  # fmt: skip
-        while order.filled_qty < order.qty:
-            before = order.filled_qty
+        """Somebody takes the order, and all that stands before it, the moment before its cancel comes."""
+        while not order.state.is_final:
+            rival = NewOrder(
+                symbol=order.symbol, side=order.side.opposite, time_in_force=TimeInForce.IOC,
+                qty=order.qty - order.filled_qty, price=order.price,
+            )  # fmt: skip
             self._exchange.place(MARKET, rival, now_ns)
-            if order.filled_qty == before:  # better orders stand before it and have been taken now
-                continue
 
     def _found(self, account: str, params: Params) -> OrderRecord:
         try:

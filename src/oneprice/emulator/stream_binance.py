@@ -31,7 +31,7 @@ class _Depth(msgspec.Struct):
     levels: dict[tuple[int, int], int] = {}  # (side, price) → quantity
     last_id: int = 0
     held: bytes = b""  # a message that a reorder fault keeps back
-    uncross: tuple[int, int, int, int] | None = None  # (due ns, side, price, true quantity)
+    uncross: tuple[int, int] | None = None  # (due ns, price of the bid that is not there)
 
 
 class BinanceStreams:
@@ -51,6 +51,7 @@ class BinanceStreams:
         self._depth = {symbol: _Depth(exchange.book(symbol, 0).last_id) for symbol in instruments}
         self._silent_until_ns = 0
         self._is_silent = False
+        self._leaving: list[tuple[int, list[Socket]]] = []  # (when, sockets that were told so)
 
     def publish(self, events: Sequence[Event], now_ns: int) -> None:
         """Send what happened."""
@@ -59,10 +60,13 @@ class BinanceStreams:
         if stall is not None:
             self._silent_until_ns = now_ns + int(stall.duration_s * NS_PER_S)
         self._is_silent = now_ns < self._silent_until_ns
-        if self._faults.take(FaultKind.SHUTDOWN_NOTICE, name, now_ns=now_ns) is not None:
-            notice = f'{{"e":"serverShutdown","E":{now_ns // NS_PER_MS}}}'
-            for socket in list(self.outlet.sockets):
-                socket.send(f'{{"stream":"!serverShutdown","data":{notice}}}' if socket.wrapped else notice)
+        notice = self._faults.take(FaultKind.SHUTDOWN_NOTICE, name, now_ns=now_ns)
+        if notice is not None:
+            self._announce_end(now_ns, now_ns + int(notice.duration_s * NS_PER_S))
+        while self._leaving and now_ns >= self._leaving[0][0]:
+            for socket in self._leaving.pop(0)[1]:
+                if socket in self.outlet.sockets:
+                    socket.close()
         if self._faults.take(FaultKind.DISCONNECT, name, now_ns=now_ns) is not None:
             self.outlet.close_all()
         skew_ns = self._faults.skew_ns(name, now_ns)
@@ -73,10 +77,14 @@ class BinanceStreams:
         for symbol, depth in self._depth.items():
             if depth.levels and now_ns >= depth.due_ns:
                 self._send_depth(self._instruments[symbol], depth, now_ns, skew_ns)
-            elif depth.uncross is not None and now_ns >= depth.uncross[0]:
-                _, side, price, qty = depth.uncross
-                depth.uncross = None
-                depth.levels[side, price] = qty
+
+    def _announce_end(self, now_ns: int, end_ns: int) -> None:
+        """Tell every socket of now that it will be closed."""
+        notice = f'{{"e":"serverShutdown","E":{now_ns // NS_PER_MS}}}'
+        for socket in self.outlet.sockets:
+            socket.send(f'{{"stream":"!serverShutdown","data":{notice}}}' if socket.wrapped else notice)
+        self._leaving.append((end_ns, list(self.outlet.sockets)))
+        self._leaving.sort(key=lambda leaving: leaving[0])
 
     def _take(self, event: Event, instrument: Instrument, skew_ns: int) -> None:
         match event:
@@ -118,13 +126,16 @@ class BinanceStreams:
 
     def _send_depth(self, instrument: Instrument, depth: _Depth, now_ns: int, skew_ns: int) -> None:
         symbol, name = instrument.symbol, self._venue.name
-        crossed = self._faults.take(FaultKind.CROSSED_BOOK, name, symbol, now_ns=now_ns)
-        if crossed is not None:
-            _, ask = self._exchange.best(symbol)
-            price = ask + instrument.tick
-            depth.levels[0, price] = instrument.lot
-            depth.uncross = (now_ns + _CROSSED_FOR_NS, 0, price, self._exchange.qty_at(symbol, Side.BUY, price))
-        last_id = max(depth.last_id, depth.sent_id + 1)
+        if depth.uncross is None:
+            if self._faults.take(FaultKind.CROSSED_BOOK, name, symbol, now_ns=now_ns) is not None:
+                price = self._exchange.best(symbol)[1] + instrument.tick
+                depth.levels[0, price] = instrument.lot
+                depth.uncross = (now_ns + _CROSSED_FOR_NS, price)
+        elif now_ns >= depth.uncross[0]:
+            price = depth.uncross[1]
+            depth.levels[0, price] = self._exchange.qty_at(symbol, Side.BUY, price)  # the market may have come there
+            depth.uncross = None
+        last_id = depth.last_id
         rows = _rows(len(depth.levels), Kind.DEPTH, now_ns + skew_ns, last_id)
         ordered = sorted(depth.levels)
         rows["price"] = [price for _, price in ordered]

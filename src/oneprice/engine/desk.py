@@ -7,7 +7,7 @@ Everything it does comes back as decisions for the log."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -66,7 +66,8 @@ class Trade(msgspec.Struct):
 
 
 class Desk:
-    """All trades of a run."""
+    """All trades of a run. `before_orders` is called before orders are recorded and sent: whoever keeps the tape makes it
+    durable there."""
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Desk:
         portfolio: Portfolio,
         ledger: Ledger,
         execution: Execution,
+        before_orders: Callable[[], None] = lambda: None,
     ) -> None:
         self.instruments = instruments
         self.portfolio = portfolio
@@ -86,6 +88,7 @@ class Desk:
         self.refused = 0
         self.ended: list[Trade] = []  # since somebody last took them
         self._execution = execution
+        self._before_orders = before_orders
         self._checks = Checks(instruments, limits, portfolio, self.kill_switch)
         self._statuses: dict[int, OrderStatus] = {}
         self._live: dict[int, tuple[Trade, Leg | Hedge]] = {}  # open orders
@@ -190,6 +193,7 @@ class Desk:
             return [Decision(ts_ns=now_ns, by="desk", what="refused", key=trade.key, reason=str(why))]
         self.orders += len(orders)
         self._busy[trade.strategy, trade.key] = trade
+        self._before_orders()
         with self.ledger.event():
             for order in orders:
                 self.ledger.order(order)

@@ -8,7 +8,7 @@ the same decisions, bit for bit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -25,8 +25,7 @@ from oneprice.strategies.base import Market, Sighting, Strategy, What
 
 
 class Engine:
-    """One run's state as a function of its tape. `before_orders` is called before the first order of a batch goes out:
-    whoever keeps the tape makes it durable there."""
+    """One run's state as a function of its tape."""
 
     def __init__(
         self,
@@ -36,7 +35,6 @@ class Engine:
         desk: Desk,
         decisions: DecisionLog,
         cooldown_ms: int,
-        before_orders: Callable[[], None] = lambda: None,
     ) -> None:
         self.instruments = instruments
         self.books: Books = make_books(len(instruments))
@@ -50,7 +48,6 @@ class Engine:
         self._strategies = sorted(strategies, key=lambda strategy: strategy.name)
         self._cooldown_ns = cooldown_ms * NS_PER_MS
         self._rests_until: dict[tuple[str, str], int] = {}
-        self._before_orders = before_orders
         self._market = Market(instruments=instruments, books=self.books, holdings=desk)
         self._tail: Rows | None = None
         for strategy in self._strategies:
@@ -100,7 +97,6 @@ class Engine:
                 return
             self._rests_until[place] = now_ns + self._cooldown_ns
             self.decisions.record(_decision(now_ns, by, sighting))
-            self._before_orders()
             for decision in self.desk.trade(now_ns, by, sighting, self.books):
                 self.decisions.record(decision)
         else:

@@ -93,7 +93,7 @@ class Run:
             self.ledger.post(opening)
         self.desk = Desk(
             instruments=instruments, limits=settings.limits, portfolio=self.portfolio, ledger=self.ledger,
-            execution=PaperVenue(instruments, settings.paper.latency),
+            execution=PaperVenue(instruments, settings.paper.latency), before_orders=before_orders,
         )  # fmt: skip
         self.engine = Engine(
             instruments=instruments,
@@ -101,7 +101,6 @@ class Run:
             desk=self.desk,
             decisions=self.decisions,
             cooldown_ms=settings.cooldown_ms,
-            before_orders=before_orders,
         )
         self.valuation = Valuation(instruments, self.engine.books)
         self.first_ns = 0

@@ -40,7 +40,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     replayed_hash: str
     decisions: int
     rows: int
-    ledger_match: bool | None  # None: a cut run's ledger may be ahead of its tape's last flush
+    ledger_match: bool | None  # None: not compared, because the run cannot be replayed
     damage: tuple[Damage, ...] = ()
     row_divergence: Divergence | None = None
     decision_divergence: DecisionDivergence | None = None
@@ -97,7 +97,7 @@ def _proved(
             read_decisions(folder / DECISIONS), read_decisions(again), whole=closed
         )
     progress(0.95, "ledger")
-    ledger_match = _ledger_of(folder) == run.ledger.digest() if closed else None
+    ledger_match = _ledger_matches(folder, run.ledger, whole=closed)
     match = not damage and row_divergence is None and decision_divergence is None and ledger_match is not False
     return Verdict(
         run_dir=str(folder),
@@ -145,11 +145,24 @@ def _compare(
     return last, count, None
 
 
-def _ledger_of(folder: Path) -> str:
+def _ledger_matches(folder: Path, replayed: Ledger, *, whole: bool) -> bool:
+    """A whole run's ledger is the replay's. A cut one's orders are a beginning of them (the tape is written ahead of every
+    order), and its reports agree as far as both go: the last ones may have come after the tape's last flush."""
     with TemporaryDirectory() as aside:
-        copy = Path(aside) / LEDGER
-        copy.write_bytes((folder / LEDGER).read_bytes())
-        return Ledger(copy).digest()
+        for suffix in ("", "-wal", "-shm"):
+            part = folder / f"{LEDGER}{suffix}"
+            if part.exists():
+                (Path(aside) / part.name).write_bytes(part.read_bytes())
+        recorded = Ledger(Path(aside) / LEDGER)
+        if whole:
+            return recorded.digest() == replayed.digest()
+        orders, reports = recorded.orders(), recorded.reports()
+        common = min(len(reports), len(replayed.reports()))
+        return (
+            recorded.balanced()
+            and orders == replayed.orders()[: len(orders)]
+            and reports[:common] == replayed.reports()[:common]
+        )
 
 
 def _first(

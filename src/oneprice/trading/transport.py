@@ -29,9 +29,9 @@ from oneprice.trading.hosts import LOOPBACK, Access, allowed_hosts
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ClientRequest
 
-    _Exchange = Any
+    _Exchange: Any
 else:
-    _Exchange = object
+    _Exchange = object  # a ccxt class takes its place behind the mixin
 
 _PUBLIC_HEADERS = frozenset(
     {"accept", "accept-encoding", "accept-language", "connection", "content-type", "origin", "referer", "user-agent"}
@@ -87,7 +87,7 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(**options)
         self._check = check
 
-    async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Any:
+    async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
         self._check(str(req.url))
         return await super().connect(req, traces, timeout)
 
@@ -97,6 +97,9 @@ class GuardedExchange(_Exchange):
 
     access: Access = Access.NONE
     family: str = ""
+    session: Any
+    ssl_context: Any
+    tcp_connector: Any
     logger = logging.Logger("ccxt, silent", logging.CRITICAL + 1)  # ccxt logs headers, and with them the key, at DEBUG
 
     def _secrets(self) -> tuple[str, ...]:

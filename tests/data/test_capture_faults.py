@@ -1,0 +1,534 @@
+"""Every fault that a practice venue can play, against a real capture and against orders: what is promised of each."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import aiohttp
+import ccxt.async_support as ccxt
+import msgspec
+import numpy as np
+import pytest
+
+from oneprice.compute.books import apply_rows, levels, make_books
+from oneprice.data import machines
+from oneprice.data.capture import Capture
+from oneprice.data.plan import CapturePlan, VenuePlan
+from oneprice.data.rederive import first_divergence
+from oneprice.data.session import Record, RecordType, Session, SessionWriter
+from oneprice.emulator.ccxt_addresses import binance_overrides
+from oneprice.emulator.faults import Fault, FaultKind
+from oneprice.emulator.instruments import practice_instruments
+from oneprice.emulator.practice import KEY, SECRET, PracticeVenues
+from oneprice.model.tape import LAST, GapReason, Kind, Rows
+from oneprice.model.time import NS_PER_S, SystemClock
+from oneprice.venues.base import Channel
+from oneprice.venues.commands import DEPTH
+from oneprice.venues.registry import venue as find_venue
+
+VENUES = ("binance_spot", "binance_sbe", "binance_usdm")
+REST_BOOKS = tuple(name for name in VENUES if find_venue(name).sequencing.joins_rest)
+WITHIN_S = 20.0
+LEVELS = 20
+BTC, ETH = "BTCUSDT", "ETHUSDT"
+CHANNELS = (Channel.DEPTH, Channel.QUOTE, Channel.TRADE)
+_read_answer = msgspec.json.Decoder(machines.Answer)
+
+
+def market_of(venue: str) -> str:
+    """Whose market and REST calls a venue's streams belong to."""
+    return "binance_spot" if venue == "binance_sbe" else venue
+
+
+class AnswersToo(SessionWriter):
+    """The real recorder; what came by REST can be looked at while it goes on."""
+
+    answers: list[tuple[int, machines.Answer]]
+
+    def frame(self, recv_ns: int, feed: int, type_: RecordType, payload: bytes) -> None:
+        super().frame(recv_ns, feed, type_, payload)
+        if type_ is RecordType.ANSWER:
+            self.answers.append((recv_ns, _read_answer.decode(payload.partition(b"\n")[0])))
+
+
+class Watched:
+    """A running capture: the books that its batches make, and what was seen on the way."""
+
+    def __init__(self, venue: str, practice: PracticeVenues, capture: Capture, writer: AnswersToo) -> None:
+        self.venue, self.practice, self.capture, self.writer = venue, practice, capture, writer
+        self.books = make_books(len(capture.instruments))
+        self.rows: list[Rows] = []
+        self.crossed: set[int] = set()
+        self.task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    def on_rows(self, rows: Rows) -> None:
+        self.rows.append(rows)
+        start = 0
+        for last in np.flatnonzero(rows["flags"] & LAST):  # message by message: a crossed book may last but one
+            apply_rows(self.books, rows, start, int(last) + 1)
+            start = int(last) + 1
+            self.crossed |= set(np.flatnonzero(self.books.crossed).tolist())
+        assert start == len(rows)
+        self._news.set()
+
+    def index(self, symbol: str) -> int:
+        return self.capture.instruments.index(self.venue, symbol)
+
+    def gaps(self, symbol: str) -> list[GapReason]:
+        rows = np.concatenate(self.rows)
+        ours = rows[(rows["kind"] == int(Kind.GAP)) & (rows["instrument"] == self.index(symbol))]
+        return [GapReason(int(value)) for value in ours["value"]]
+
+    def trade_ids(self, symbol: str) -> list[int]:
+        rows = np.concatenate(self.rows)
+        ours = rows[(rows["kind"] == int(Kind.TRADE)) & (rows["instrument"] == self.index(symbol))]
+        return ours["sequence"].tolist()
+
+    def total(self, field: str) -> int:
+        return sum(getattr(feed, field) for feed in self.capture.health())
+
+    def stands(self) -> bool:
+        return bool(self.books.valid.all())
+
+    def top(self, symbol: str) -> list[list[tuple[Decimal, Decimal]]]:
+        index = self.index(symbol)
+        instrument = self.capture.instruments[index]
+        sides = []
+        for side in (0, 1):
+            prices, sizes = np.zeros(LEVELS, dtype=np.int64), np.zeros(LEVELS, dtype=np.int64)
+            count = levels(self.books, index, side, prices, sizes)
+            shown = zip(prices[:count].tolist(), sizes[:count].tolist(), strict=True)
+            sides.append([(instrument.price(price), instrument.qty(size)) for price, size in shown])
+        return sides
+
+    def true_top(self, symbol: str) -> list[list[tuple[Decimal, Decimal]]]:
+        name = market_of(self.venue)
+        book = self.practice.exchanges[name].book(symbol, LEVELS)
+        (listed,) = (instrument for instrument in practice_instruments(name) if instrument.symbol == symbol)
+        return [[(listed.price(price), listed.qty(size)) for price, size in side] for side in (book.bids, book.asks)]
+
+    def inject(self, text: str) -> Fault:
+        """`{stream}` and `{rest}`: the venue whose sockets, and whose REST calls, serve this capture."""
+        fault = Fault.parse(text.format(stream=self.venue, rest=market_of(self.venue)))
+        self.practice.faults.inject(fault)
+        return fault
+
+    async def wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        """Look again with every batch until something has happened."""
+        assert self.task is not None
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                while not happened():
+                    assert not self.task.done(), self.task
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            pytest.fail(f"{self.venue}: {what}: not within {WITHIN_S:.0f} s; {self.capture.health()}")
+
+    async def wait_taken(self, kind: FaultKind, count: int = 1) -> None:
+        def happened() -> bool:
+            return sum(fault.kind is kind for _, fault in self.practice.faults.taken) >= count
+
+        await self.wait_until(happened, f"{kind} happened {count} times")
+
+    async def wait_repaired(self, symbol: str, *, gaps: int = 1) -> None:
+        """The books have been lost so often, and stand again."""
+        await self.wait_until(lambda: len(self.gaps(symbol)) >= gaps, f"{gaps} gaps of {symbol}")
+        await self.wait_until(self.stands, f"books stand again after {self.gaps(symbol)}")
+
+    async def wait_moved(self, count: int = 3) -> None:
+        """Depth has come `count` more times for every book."""
+        for symbol in (BTC, ETH):
+            index, seen = self.index(symbol), 0
+            last_id = int(self.books.book_id[index])
+            while seen < count:
+                await self.wait_until(lambda i=index, id_=last_id: self.books.book_id[i] > id_, f"{symbol} moves on")
+                last_id, seen = int(self.books.book_id[index]), seen + 1
+
+    async def wait_true_books(self) -> None:
+        """Stop the market, let what is under way arrive, and compare."""
+        self.practice.market = None
+        self.practice.publish()
+        exchange = self.practice.exchanges[market_of(self.venue)]
+        for symbol in (BTC, ETH):
+            index, last_id = self.index(symbol), exchange.book(symbol, 1).last_id
+            await self.wait_until(
+                lambda i=index, id_=last_id: self.books.valid[i] == 1 and self.books.book_id[i] >= id_,
+                f"{symbol} reaches {last_id}",
+            )
+            ours, theirs = self.top(symbol), self.true_top(symbol)
+            assert ours == theirs, (self.venue, symbol)
+            assert len(theirs[0]) == len(theirs[1]) == LEVELS
+            bid, ask = ours[0][0][0], ours[1][0][0]
+            instrument = self.capture.instruments[index]
+            assert instrument.price(int(self.books.best_bid[index])) == bid
+            assert instrument.price(int(self.books.best_ask[index])) == ask
+            assert bid < ask
+            assert not self.books.crossed[index]
+
+
+@asynccontextmanager
+async def captured(venue: str, folder: Path, *faults: str, silence_s: float | None = None) -> AsyncIterator[Watched]:
+    """A capture of a practice venue that runs and has all its books. Behind the block the books are compared with the
+    exchange's, and the raw log with the tape."""
+    clock = SystemClock()
+    async with (
+        PracticeVenues(seed=5, venues=(venue,), faults=[Fault.parse(text) for text in faults]) as practice,
+        aiohttp.ClientSession() as http,
+    ):
+        plan = CapturePlan(
+            venues={venue: VenuePlan(symbols=(BTC, ETH), channels=CHANNELS)},
+            endpoints={venue: practice.endpoints[venue]},
+        )
+        capture = await Capture.prepare(plan, http=http, clock=clock, rng=random.Random(1), environ={})
+        real = find_venue(venue)
+        if silence_s is not None:
+            for feed in capture._feeds:
+                feed.venue = msgspec.structs.replace(real, silence_s=silence_s)
+        writer = AnswersToo(folder / "s", capture.instruments, source="capture", created_ns=clock.now_ns())
+        writer.answers = []
+        watched = Watched(venue, practice, capture, writer)
+        watched.task = asyncio.create_task(capture.run(recorder=writer, on_rows=watched.on_rows))
+        try:
+            await watched.wait_until(watched.stands, "all books stand")
+            await watched.wait_until(lambda: len(watched.trade_ids(BTC)) > 0, "a trade")
+            for feed in capture._feeds:  # only the links that stand now are to be impatient
+                feed.venue = real
+            assert watched.gaps(BTC) == watched.gaps(ETH) == []
+            yield watched
+            await watched.wait_true_books()
+        finally:
+            watched.task.cancel()
+            await asyncio.wait([watched.task])
+        assert watched.task.cancelled(), watched.task
+        writer.close(closed_ns=clock.now_ns())
+    session = Session.open(folder / "s")
+    assert first_divergence(session) is None
+    assert session.check() == []
+    taped = np.concatenate(list(session.rows()))
+    assert np.array_equal(taped, np.concatenate(watched.rows))
+    for symbol in (BTC, ETH):
+        assert len(set(watched.trade_ids(symbol))) == len(watched.trade_ids(symbol)), "a trade counts once"
+
+
+every_venue = pytest.mark.parametrize("venue", VENUES)
+every_rest_book = pytest.mark.parametrize("venue", REST_BOOKS)
+
+
+# -- the streams ------------------------------------------------------------------------------------------------------
+
+
+@every_venue
+async def test_without_a_fault_no_book_is_ever_lost(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        await watched.wait_moved()
+        assert watched.gaps(BTC) == watched.gaps(ETH) == []
+    assert watched.crossed == set()
+
+
+@every_venue
+async def test_a_lost_connection_is_a_gap_of_every_book_and_comes_back(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        watched.inject("disconnect@{stream}")
+        for symbol in (BTC, ETH):
+            await watched.wait_repaired(symbol)
+        await watched.wait_until(lambda: watched.total("resyncs") == 2, "both books joined again")
+        assert watched.gaps(BTC) == watched.gaps(ETH) == [GapReason.DISCONNECT]
+        assert watched.total("reconnects") == len(watched.capture.feed_plans)
+
+
+@every_venue
+async def test_an_announced_end_is_answered_with_a_replacement_and_loses_no_book(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        watched.inject("shutdown_notice@{stream},for=8")
+        feeds = len(watched.capture.feed_plans)
+        await watched.wait_until(lambda: watched.total("replacements") == feeds, "every link replaced")
+        await watched.wait_moved()
+        assert watched.total("reconnects") == 0
+        if venue in REST_BOOKS:
+            assert watched.gaps(BTC) == watched.gaps(ETH) == []
+
+
+@every_venue
+async def test_a_venue_that_announces_its_end_does_close(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        told = {feed.state.link for feed in watched.capture._feeds}
+        watched.inject("shutdown_notice@{stream},for=0")
+        await watched.wait_until(
+            lambda: watched.stands() and not told & {feed.state.link for feed in watched.capture._feeds}, "new links"
+        )
+        await watched.wait_moved()
+
+
+@every_venue
+@pytest.mark.parametrize("kind", ["gap", "reorder", "corrupt_frame"])
+async def test_a_broken_chain_is_a_gap_of_that_book_alone_and_is_repaired(venue, kind, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        watched.inject(f"{kind}@{{stream}}:{BTC}")
+        await watched.wait_repaired(BTC)
+        await watched.wait_moved()
+        assert watched.gaps(BTC) == [GapReason.SEQUENCE]
+        assert watched.gaps(ETH) == []
+        assert watched.total("resyncs") == 1
+        assert watched.total("reconnects") == 0
+        assert watched.total("rejected") == (kind == "corrupt_frame")
+
+
+@every_venue
+async def test_a_message_that_comes_twice_is_ignored(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        before = watched.total("ignored")
+        watched.inject(f"duplicate@{{stream}}:{BTC},count=3")
+        await watched.wait_until(lambda: watched.total("ignored") >= before + 3, "three duplicates ignored")
+        await watched.wait_moved()
+        assert watched.gaps(BTC) == watched.gaps(ETH) == []
+
+
+@every_venue
+async def test_a_crossed_book_is_shown_as_such_until_the_venue_takes_it_back(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        btc = watched.index(BTC)
+        watched.inject(f"crossed_book@{{stream}}:{BTC}")
+        await watched.wait_until(lambda: btc in watched.crossed, "crossed")
+        await watched.wait_until(lambda: watched.stands() and not watched.books.crossed[btc], "uncrossed")
+        await watched.wait_moved()
+    assert watched.crossed == {btc}
+
+
+@every_venue
+async def test_a_stream_that_falls_silent_is_noticed_and_opened_anew(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path, silence_s=1.5) as watched:
+        watched.inject("stall@{stream},for=3")
+        for symbol in (BTC, ETH):
+            await watched.wait_repaired(symbol)
+            assert watched.gaps(symbol)[0] is GapReason.STALE
+        assert watched.total("silences") == len(watched.capture.feed_plans)
+        assert watched.total("reconnects") >= watched.total("silences")
+        ids = len(watched.trade_ids(BTC))
+        await watched.wait_until(lambda: len(watched.trade_ids(BTC)) > ids, "data flows again")
+        await watched.wait_moved()
+
+
+# -- REST -------------------------------------------------------------------------------------------------------------
+
+
+@every_rest_book
+async def test_a_snapshot_older_than_the_stream_is_asked_for_again_until_it_meets(venue, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        asked = depth_answers(watched)
+        watched.inject(f"stale_snapshot@{{rest}}:{BTC},count=2")
+        watched.inject(f"gap@{{stream}}:{BTC}")
+        await watched.wait_taken(FaultKind.STALE_SNAPSHOT, 2)
+        await watched.wait_repaired(BTC)
+        await watched.wait_moved()
+        assert depth_answers(watched) >= asked + 3
+        assert watched.gaps(ETH) == []
+
+
+@every_rest_book
+@pytest.mark.parametrize(("kind", "status"), [("http_429", 429), ("http_5xx", 503)])
+async def test_a_refused_snapshot_is_asked_for_again_when_the_venue_lets_us(venue, kind, status, tmp_path) -> None:
+    async with captured(venue, tmp_path) as watched:
+        refused = 0
+        while refused == 0:  # the probe of the clock may be the call that is refused
+            taken = len(watched.practice.faults.taken)
+            watched.inject(f"{kind}@{{rest}}")
+            watched.inject(f"gap@{{stream}}:{BTC}")
+            await watched.wait_until(lambda n=taken: len(watched.practice.faults.taken) == n + 2, "both happened")
+            await watched.wait_repaired(BTC, gaps=len(watched.gaps(BTC)) or 1)
+            refused = depth_answers(watched, status)
+        await watched.wait_moved()
+    if status == 429:
+        (banned_ns, *_) = (recv_ns for recv_ns, answer in watched.writer.answers if answer.status == status)
+        later = [answer.fetch.sent_ns for _, answer in watched.writer.answers if answer.fetch.sent_ns > banned_ns]
+        assert later, "asked again"
+        assert min(later) >= banned_ns + NS_PER_S, "not before Retry-After"
+
+
+def depth_answers(watched: Watched, status: int = 200) -> int:
+    return sum(answer.fetch.purpose == DEPTH and answer.status == status for _, answer in watched.writer.answers)
+
+
+@every_venue
+@pytest.mark.parametrize("ahead_s", [0.5, 30.0])
+async def test_a_venues_clock_that_is_ahead_shows_as_the_offset(venue, ahead_s, tmp_path) -> None:
+    async with captured(venue, tmp_path, f"clock_skew@{market_of(venue)},for={ahead_s}") as watched:
+        await watched.wait_until(lambda: watched.capture.clock_offset_ms(venue) is not None, "the first probe")
+        rows = np.concatenate(watched.rows)
+        clock = rows[rows["kind"] == int(Kind.CLOCK)]
+        for offset_ms, trip_ns in zip(clock["value"], clock["sequence"], strict=True):
+            # The venue tells whole milliseconds; the middle of the round trip is right to half of it.
+            assert abs(offset_ms + ahead_s * 1e3) <= 1.0 + trip_ns / 2e6
+        assert watched.capture.clock_offset_ms(venue) in clock["value"]
+
+
+# -- orders -----------------------------------------------------------------------------------------------------------
+
+SPOT, PERP = "BTC/USDT", "BTC/USDT:USDT"
+every_market = pytest.mark.parametrize(("venue", "symbol"), [("binance_spot", SPOT), ("binance_usdm", PERP)])
+ACCOUNT = "practice"
+
+
+class Trader:
+    """An unmodified ccxt client of one practice venue, and what its account holds there."""
+
+    def __init__(self, venue: str, symbol: str, practice: PracticeVenues, client: ccxt.binance) -> None:
+        self.venue, self.symbol, self.practice, self.client = venue, symbol, practice, client
+        self.exchange = practice.exchanges[venue]
+
+    def inject(self, kind: str, **settings: float) -> None:
+        more = "".join(f",{key}={value}" for key, value in settings.items())
+        self.practice.faults.inject(Fault.parse(f"{kind}@{self.venue}:{BTC}{more}"))
+
+    def held(self) -> dict[str, Decimal]:
+        """Everything of each asset, and the position."""
+        held = {asset: balance.free + balance.locked for asset, balance in self.exchange.balances(ACCOUNT).items()}
+        position = self.exchange.positions(ACCOUNT).get(BTC)
+        return held | {"position": self.exchange.instruments[BTC].qty(position.qty) if position else Decimal(0)}
+
+    def locked(self) -> set[Decimal]:
+        return {balance.locked for balance in self.exchange.balances(ACCOUNT).values()}
+
+    async def check_bought(self, before: dict[str, Decimal], qty: str) -> None:
+        """The account has changed by a purchase of `qty`, as the fills that ccxt reads say, and by nothing else."""
+        after = self.held()
+        fills = await self.client.fetch_my_trades(self.symbol)
+        amount, cost, fees = (
+            sum((Decimal(value) for value in column), Decimal(0))
+            for column in zip(
+                *((fill["info"]["qty"], fill["info"]["quoteQty"], fill["info"]["commission"]) for fill in fills),
+                strict=True,
+            )
+        )
+        assert amount == Decimal(qty)
+        if self.symbol == SPOT:
+            expected = {"BTC": amount - fees, "USDT": -cost, "position": Decimal(0)}
+        else:
+            expected = {"USDT": -fees, "position": amount}
+        for asset, was in before.items():
+            assert after[asset] - was == expected.get(asset, 0), asset
+        assert self.locked() == {Decimal(0)}
+
+
+@asynccontextmanager
+async def trading(venue: str, symbol: str) -> AsyncIterator[Trader]:
+    async with PracticeVenues(seed=5, venues=(venue,)) as practice:
+        client = ccxt.binance({"apiKey": KEY, "secret": SECRET, **binance_overrides(practice.endpoints)})
+        try:
+            await client.load_markets()
+            yield Trader(venue, symbol, practice, client)
+        finally:
+            await client.close()
+
+
+async def resting_price(trader: Trader) -> str:
+    bid = (await trader.client.fetch_order_book(trader.symbol, 5))["bids"][0][0]
+    return trader.client.price_to_precision(trader.symbol, bid * 0.98)
+
+
+@every_market
+async def test_a_rejected_order_raises_and_leaves_nothing(venue, symbol) -> None:
+    async with trading(venue, symbol) as trader:
+        before = trader.held()
+        price = await resting_price(trader)
+        trader.inject("reject")
+        with pytest.raises(ccxt.InsufficientFunds):
+            await trader.client.create_order(symbol, "limit", "buy", 0.01, price)
+        assert await trader.client.fetch_open_orders(symbol) == []
+        assert await trader.client.fetch_orders(symbol) == []
+        assert (trader.held(), trader.locked()) == (before, {Decimal(0)})
+        order = await trader.client.create_order(symbol, "limit", "buy", 0.01, price)
+        assert [found["id"] for found in await trader.client.fetch_open_orders(symbol)] == [order["id"]]
+
+
+@every_market
+@pytest.mark.parametrize(("kind", "qty"), [("market", 0.02), ("limit", 0.02), ("market", 8.0), ("limit", 8.0)])
+async def test_a_cut_immediate_order_fills_half_and_ends(venue, symbol, kind, qty) -> None:
+    async with trading(venue, symbol) as trader:
+        before = trader.held()
+        price, params = None, {}
+        if kind == "limit":
+            ask = (await trader.client.fetch_order_book(symbol, 5))["asks"][0][0]
+            price, params = trader.client.price_to_precision(symbol, ask * 1.02), {"timeInForce": "IOC"}
+        trader.inject("partial_fill")
+        placed = await trader.client.create_order(symbol, kind, "buy", qty, price, params)
+        order = await trader.client.fetch_order(placed["id"], symbol)
+        assert (order["amount"], order["filled"], order["remaining"]) == (qty, qty / 2, qty / 2)
+        assert order["status"] not in ("open", "closed")
+        assert order["type"] == kind
+        if price is not None:
+            assert order["price"] == float(price)
+        assert await trader.client.fetch_open_orders(symbol) == []
+        await trader.check_bought(before, str(qty / 2))
+
+
+@every_market
+async def test_an_order_that_rests_is_not_cut(venue, symbol) -> None:
+    async with trading(venue, symbol) as trader:
+        trader.inject("partial_fill")
+        price = await resting_price(trader)
+        order = await trader.client.create_order(symbol, "limit", "buy", 0.01, price)
+        order = await trader.client.fetch_order(order["id"], symbol)
+        assert (order["status"], order["filled"], order["price"]) == ("open", 0, float(price))
+
+
+@every_market
+@pytest.mark.parametrize("who", ["the venue", "the client"])
+async def test_an_order_without_an_answer_is_found_by_its_client_id(venue, symbol, who) -> None:
+    async with trading(venue, symbol) as trader:
+        before = trader.held()
+        if who == "the client":
+            trader.client.timeout = 300
+        trader.inject("timeout_after_accept", **{"for": 0.1 if who == "the venue" else 2})
+        with pytest.raises(ccxt.RequestTimeout):
+            await trader.client.create_order(symbol, "market", "buy", 0.02, None, {"newClientOrderId": "mine-1"})
+        trader.client.timeout = 10_000
+        order = await trader.client.fetch_order(None, symbol, {"origClientOrderId": "mine-1"})
+        assert (order["clientOrderId"], order["status"], order["filled"]) == ("mine-1", "closed", 0.02)
+        await trader.check_bought(before, "0.02")
+
+
+@every_market
+async def test_a_resting_order_without_an_answer_is_found_and_can_be_cancelled(venue, symbol) -> None:
+    async with trading(venue, symbol) as trader:
+        before = trader.held()
+        price = await resting_price(trader)
+        trader.inject("timeout_after_accept", **{"for": 0.1})
+        with pytest.raises(ccxt.RequestTimeout):
+            await trader.client.create_order(symbol, "limit", "buy", 0.02, price, {"newClientOrderId": "mine-2"})
+        (order,) = await trader.client.fetch_open_orders(symbol)
+        assert order["clientOrderId"] == "mine-2"
+        await trader.client.cancel_order(order["id"], symbol)
+        assert (trader.held(), trader.locked()) == (before, {Decimal(0)})
+
+
+@every_market
+async def test_an_order_that_fills_before_its_cancel_is_filled_and_not_cancelled(venue, symbol) -> None:
+    async with trading(venue, symbol) as trader:
+        before = trader.held()
+        order = await trader.client.create_order(symbol, "limit", "buy", 0.02, await resting_price(trader))
+        trader.inject("cancel_fill_race")
+        with pytest.raises(ccxt.OrderNotFound):
+            await trader.client.cancel_order(order["id"], symbol)
+        order = await trader.client.fetch_order(order["id"], symbol)
+        assert (order["status"], order["filled"]) == ("closed", 0.02)
+        assert await trader.client.fetch_open_orders(symbol) == []
+        await trader.check_bought(before, "0.02")
+
+
+@every_market
+async def test_the_race_waits_for_an_order_that_can_still_fill(venue, symbol) -> None:
+    async with trading(venue, symbol) as trader:
+        order = await trader.client.create_order(symbol, "limit", "buy", 0.02, await resting_price(trader))
+        await trader.client.cancel_order(order["id"], symbol)
+        trader.inject("cancel_fill_race")
+        for number in (order["id"], "77"):
+            with pytest.raises(ccxt.OrderNotFound):
+                await trader.client.cancel_order(number, symbol)
+        assert trader.practice.faults.taken == []
