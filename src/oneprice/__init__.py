@@ -1,3 +1,25 @@
 """oneprice: one tape from many crypto markets, and what to do where the law of one price is broken on it."""
 
+import hashlib
+import os
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+
+def _compiled_code_folder() -> Path:
+    """Where compiled code is kept between runs, one folder for each state of the sources.
+
+    Numba looks only at the file that holds a function, not at what the function calls: after an upgrade it would go on
+    running old code. A folder named after all sources cannot.
+    """
+    state = hashlib.sha256(__version__.encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        found = path.stat()
+        state.update(f"{path.name}{found.st_size}{found.st_mtime_ns}".encode())
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return Path(root) / "oneprice" / "compiled" / state.hexdigest()[:16]
+
+
+# Read by Numba when it is first imported, which no module of ours does before this one has run.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(_compiled_code_folder()))

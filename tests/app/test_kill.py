@@ -10,8 +10,8 @@ import sys
 import time
 
 import pytest
-
 from command import oneprice
+
 from oneprice.trading.ledger import Ledger
 
 POINTS = 6
@@ -21,9 +21,21 @@ START_WITHIN_S = 60
 @pytest.mark.parametrize("point", range(POINTS))
 def test_a_killed_run_is_proven_up_to_its_last_flush(tmp_path, point) -> None:
     out = tmp_path / "R"
-    arguments = ["run", "--mode", "paper", "--emulated", "--venues", "binance_sbe,binance_usdm", "--out", str(out), "--json"]
+    arguments = [
+        "run",
+        "--mode",
+        "paper",
+        "--emulated",
+        "--venues",
+        "binance_sbe,binance_usdm",
+        "--out",
+        str(out),
+        "--json",
+    ]
     program = "from oneprice.app.cli import main; main()"
-    run = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for_decisions(out / "decisions.jsonl")
     time.sleep(random.Random(point).uniform(0.0, 2.5))  # the moment of the kill is what is drawn here
     run.send_signal(signal.SIGKILL)

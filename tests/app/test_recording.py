@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from command import oneprice
+
 from shared_data import shared
 
 RECORDED = "data/market/binance_2024-08-08"
@@ -36,7 +36,16 @@ def session(tmp_path_factory) -> Path:
 def test_recorded_traffic_runs_through_the_same_strategies_and_is_proven(session, tmp_path) -> None:
     out = tmp_path / "R"
     done = oneprice(
-        "run", "--mode", "backtest", "--session", session, "--strategies", "basis,spread,triangular", "--out", out, "--json"
+        "run",
+        "--mode",
+        "backtest",
+        "--session",
+        session,
+        "--strategies",
+        "basis,spread,triangular",
+        "--out",
+        out,
+        "--json",
     )
     assert done.code == 0, done.err
     result = done.json
@@ -56,7 +65,9 @@ def test_the_same_recording_gives_the_same_decisions_whatever_the_order_of_strat
     hashes = set()
     for number, names in enumerate(("basis,triangular", "triangular,basis", "basis,triangular")):
         out = tmp_path / str(number)
-        done = oneprice("run", "--mode", "backtest", "--session", session, "--strategies", names, "--out", out, "--json")
+        done = oneprice(
+            "run", "--mode", "backtest", "--session", session, "--strategies", names, "--out", out, "--json"
+        )
         assert done.code == 0, done.err
         hashes.add(done.json["decision_hash"])
     assert len(hashes) == 1

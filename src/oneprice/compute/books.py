@@ -138,10 +138,23 @@ def _depth_message(books, rows, start, stop):
                 base[0] = row.price - WINDOW // 2
                 base[1] = base[0]
         side = 1 if flags & ASK else 0
-        if row.price != 0:
+        price, qty = row.price, row.qty
+        slot = price - base[side]
+        best = touch[side]
+        behind = price <= best if side == 0 else price >= best
+        if price == 0:
+            pass  # an event without levels
+        elif best != 0 and behind and 0 <= slot < WINDOW and (qty != 0 or price != best):
+            # The path of nearly every level, without a call: it lies in the window and leaves the best price alone.
+            if qty != 0:
+                ladder[side, slot] = qty
+                bits[side, slot >> 6] |= np.uint64(1) << np.uint64(slot & 63)
+            elif ladder[side, slot] != 0:
+                ladder[side, slot] = 0
+                bits[side, slot >> 6] &= ~(np.uint64(1) << np.uint64(slot & 63))
+        else:
             set_level(
-                ladder[side], bits[side], far_price[side], far_qty[side], far_count, base, touch, side, row.price,
-                row.qty,
+                ladder[side], bits[side], far_price[side], far_qty[side], far_count, base, touch, side, price, qty
             )  # fmt: skip
         k += 1
         if flags & LAST:

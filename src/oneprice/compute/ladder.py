@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-WINDOW = 16_384
+WINDOW = 131_072
 WORDS = WINDOW // 64
 FAR = 8_192
 _MARGIN = WINDOW // 8

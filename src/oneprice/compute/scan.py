@@ -189,8 +189,10 @@ def read_float(buf, i):
         while i < n and 48 <= buf[i] <= 57:
             size = size * 10 + (np.int64(buf[i]) - 48)
             i += 1
-        for _ in range(min(size, 400)):
+        steps = np.int64(0)
+        while steps < size and steps < 400:
             result = result / 10.0 if down else result * 10.0
+            steps += 1
     if quoted:
         if i >= n or buf[i] != _QUOTE:
             return 0.0, MALFORMED

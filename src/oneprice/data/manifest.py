@@ -1,7 +1,8 @@
 """Hashes of a folder's files, and the damage that they reveal.
 
 Each file is hashed whole (SHA-256) and in pieces of 64 KiB, so that a changed byte is located. The manifest itself is
-sealed by `manifest.json.sha256` beside it, in the form that `sha256sum -c` reads."""
+sealed by `manifest.json.sha256` beside it, in the form that `sha256sum -c` reads. While a new manifest takes the place of
+an old one the seal names both, so that a sudden end at any instant leaves a manifest that its seal knows."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ from oneprice.model.errors import SessionError
 NAME = "manifest.json"
 SEAL = "manifest.json.sha256"
 _PIECE = 64 * 1024
+_ASIDE = ".new"  # what a sudden end may leave of a manifest that was being written
+_FEW = 8
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,33 +55,59 @@ def entry_of(folder: Path, path: Path) -> FileEntry:
 
 def files_below(folder: Path) -> list[Path]:
     """Every regular file of a folder but the manifest and its seal, in order of their paths."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (NAME, SEAL))
+    own = {folder / (name + end) for name in (NAME, SEAL) for end in ("", _ASIDE)}
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path not in own)
 
 
-def write_manifest(folder: Path, values: Any) -> None:
-    """Write a manifest and its seal, each whole or not at all (a new file takes the place of the old one)."""
+def write_manifest(folder: Path, values: Any, *, is_durable: bool = True) -> None:
+    """Write a manifest and its seal, each whole or not at all (a new file takes the place of the old one).
+
+    Durable: it survives the machine's sudden end, not only the process's; that waits for the disk.
+    """
     text = msgspec.json.format(msgspec.json.encode(values, order="deterministic"), indent=1)
-    _replace(folder / NAME, text)
-    _replace(folder / SEAL, f"{hashlib.sha256(text).hexdigest()}  {NAME}\n".encode())
+    seal = _seal_of(text)
+    try:
+        old = (folder / NAME).read_bytes() if (folder / NAME).exists() else b""
+        if old:
+            _replace(folder / SEAL, seal + _seal_of(old), is_durable=is_durable)
+        _replace(folder / NAME, text, is_durable=is_durable)
+        _replace(folder / SEAL, seal, is_durable=is_durable)
+    except OSError as wrong:
+        raise SessionError(f"{folder / NAME}: cannot be written: {wrong.strerror}") from wrong
 
 
-def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_name(path.name + ".new")
+def _seal_of(text: bytes) -> bytes:
+    return f"{hashlib.sha256(text).hexdigest()}  {NAME}\n".encode()
+
+
+def _replace(path: Path, content: bytes, *, is_durable: bool) -> None:
+    aside = path.with_name(path.name + _ASIDE)
     with aside.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if is_durable:
+            file.flush()
+            os.fsync(file.fileno())
     aside.replace(path)
 
 
 def check_seal(folder: Path) -> Damage | None:
     """Whether the manifest is the one that was sealed."""
     manifest, seal = folder / NAME, folder / SEAL
+    if not manifest.exists():
+        return Damage(file=NAME, offset=0, what="missing")
     if not seal.exists():
+        # The first manifest of a folder stands for an instant without its seal.
         return Damage(file=SEAL, offset=0, what="missing")
-    if seal.read_bytes() != f"{hashlib.sha256(manifest.read_bytes()).hexdigest()}  {NAME}\n".encode():
-        return Damage(file=NAME, offset=0, what="the manifest or its seal is not what was written")
-    return None
+    expected, found = _seal_of(manifest.read_bytes()), seal.read_bytes()
+    if expected in found.splitlines(keepends=True):
+        return None
+    # Another manifest would have another hash altogether; where only a few characters differ, the seal was changed.
+    if len(found) != len(expected):
+        return Damage(file=SEAL, offset=min(len(found), len(expected)), what="not as long as a seal is")
+    differing = [place for place in range(len(expected)) if found[place] != expected[place]]
+    if len(differing) <= _FEW:
+        return Damage(file=SEAL, offset=differing[0], what="changed; the manifest itself is what was written")
+    return Damage(file=NAME, offset=0, what="not the manifest that was sealed")
 
 
 def check_files(folder: Path, entries: Iterable[FileEntry]) -> list[Damage]:
@@ -107,7 +136,9 @@ def read_manifest(folder: Path, kind: Any) -> Any:
     path = folder / NAME
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SessionError(f"{folder}: no {NAME} here, so this is not a folder that oneprice wrote") from None
+    except OSError as wrong:
+        raise SessionError(f"{path}: cannot be read: {wrong.strerror}") from wrong
     except (msgspec.DecodeError, ValueError) as wrong:
         raise SessionError(f"{path}: cannot be read: {wrong}") from wrong

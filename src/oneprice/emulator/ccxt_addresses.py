@@ -32,3 +32,21 @@ def binance_overrides(endpoints: Mapping[str, Endpoints]) -> dict[str, Any]:
         "urls": {"api": api},
         "options": {"fetchMarkets": {"types": types}, "fetchCurrencies": False, "fetchMargins": False},
     }
+
+
+def bybit_overrides(endpoints: Mapping[str, Endpoints]) -> dict[str, Any]:
+    """Constructor options for ccxt's `bybit`: REST, streams, private stream, order entry, and which markets to load."""
+    present = {name: endpoints[f"bybit_{name}"] for name in ("spot", "linear") if f"bybit_{name}" in endpoints}
+    some = next(iter(present.values()))
+    return {
+        "urls": {
+            "api": {
+                **dict.fromkeys(("public", "private", "spot", "futures", "v2"), some.rest),
+                "ws": {
+                    "public": {name: place.ws["public"] for name, place in present.items()},
+                    "private": {"contract": some.ws["private"], "trade": some.ws["trade"]},
+                },
+            }
+        },
+        "options": {"fetchMarkets": {"types": list(present)}},
+    }

@@ -6,7 +6,7 @@ leverage unless set), so that nothing practised here would be impossible with re
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -32,18 +32,15 @@ from oneprice.emulator.events import (
     RejectCode,
     Traded,
 )
+from oneprice.emulator.history import TradeHistory
 from oneprice.emulator.orderbook import OrderBook, Resting
 from oneprice.model.instrument import Instrument
 from oneprice.model.order import OrderState, OrderType, ReportType, Side, TimeInForce
-from oneprice.model.time import NS_PER_S
 from oneprice.venues.base import Candle, FundingSettlement
 
 MARKET = "market"
 _ZERO = Decimal(0)
 _MAX_OPEN_ORDERS = 200
-_TRADES_KEPT = 1000
-_CANDLES_KEPT = 3000
-_MINUTE_NS = 60 * NS_PER_S
 _BAND = 5  # a limit price further than this factor from the last price is refused
 
 
@@ -74,8 +71,7 @@ class Exchange:
         self._events: list[Event] = []
         self._next_order = 1_000_000
         self._next_trade: defaultdict[str, int] = defaultdict(lambda: 5_000_000)
-        self._trades: dict[str, deque[Traded]] = {symbol: deque(maxlen=_TRADES_KEPT) for symbol in self.instruments}
-        self._candles: dict[str, deque[Candle]] = {symbol: deque(maxlen=_CANDLES_KEPT) for symbol in self.instruments}
+        self._history = {symbol: TradeHistory(instrument) for symbol, instrument in self.instruments.items()}
         self._settled: dict[str, list[FundingSettlement]] = {symbol: [] for symbol in self.instruments}
         self._touched: dict[str, int] = {}
         self.fees_taken: defaultdict[str, Decimal] = defaultdict(Decimal)
@@ -208,28 +204,11 @@ class Exchange:
 
     def recent_trades(self, symbol: str, n: int) -> list[Traded]:
         self._instrument(symbol)
-        return list(self._trades[symbol])[-n:]
+        return self._history[symbol].recent(n)
 
     def candles(self, symbol: str, interval_ns: int, start_ns: int, limit: int) -> list[Candle]:
-        """Candles from minute candles, oldest first; intervals below a minute give minutes."""
         self._instrument(symbol)
-        merged: dict[int, Candle] = {}
-        step = max(interval_ns, _MINUTE_NS)
-        for minute in self._candles[symbol]:
-            opens = minute.open_ns // step * step
-            if minute.open_ns < start_ns:
-                continue
-            so_far = merged.get(opens)
-            merged[opens] = (
-                msgspec.structs.replace(minute, open_ns=opens)
-                if so_far is None
-                else Candle(
-                    open_ns=opens, open=so_far.open, high=max(so_far.high, minute.high), low=min(so_far.low, minute.low),
-                    close=minute.close, volume=so_far.volume + minute.volume,
-                )
-            )  # fmt: skip
-        found = list(merged.values())
-        return found[:limit] if start_ns else found[-limit:]
+        return self._history[symbol].candles(interval_ns, start_ns, limit)
 
     def funding_history(self, symbol: str, n: int) -> list[FundingSettlement]:
         self._instrument(symbol)
@@ -378,9 +357,8 @@ class Exchange:
             symbol=symbol, trade_id=self._next_trade[symbol], price=price, qty=qty, taker_side=taker.side,
             maker_order_id=resting.order_id, taker_order_id=taker.order_id, ts_ns=now_ns,
         )  # fmt: skip
-        self._trades[symbol].append(traded)
+        self._history[symbol].add(traded, self._states[symbol])
         self._events.append(traded)
-        self._note(traded)
         taker.filled_qty += qty
         taker.filled_notional += self.instruments[symbol].notional(price, qty)
         if taker.account != MARKET:
@@ -518,26 +496,3 @@ class Exchange:
                 ts_ns=now_ns,
             )
         )  # fmt: skip
-
-    def _note(self, traded: Traded) -> None:
-        """Last price and candles."""
-        instrument, state = self.instruments[traded.symbol], self._states[traded.symbol]
-        state.last_price = traded.price
-        state.open = state.open or traded.price
-        state.high, state.low = max(state.high, traded.price), min(state.low or traded.price, traded.price)
-        qty, price = instrument.qty(traded.qty), instrument.price(traded.price)
-        state.volume_24h += qty
-        state.turnover_24h += qty * price
-        opens = traded.ts_ns // _MINUTE_NS * _MINUTE_NS
-        candles = self._candles[traded.symbol]
-        if candles and candles[-1].open_ns == opens:
-            last = candles[-1]
-            candles[-1] = Candle(
-                open_ns=opens, open=last.open, high=max(last.high, price), low=min(last.low, price), close=price,
-                volume=last.volume + qty,
-            )  # fmt: skip
-        else:
-            candles.append(Candle(open_ns=opens, open=price, high=price, low=price, close=price, volume=qty))
-
-
-__all__ = ["MARKET", "Exchange"]

@@ -101,7 +101,7 @@ def order_row(exchange: Exchange, order: OrderRecord, skew_ns: int) -> dict[str,
         "closedPnl": plain(sum((fill.realised for fill in order.fills), Decimal(0))),
         "feeCurrency": next(iter(fees), ""),
     }  # fmt: skip
-    # The stop fields below belong to contracts; clients tell products by them where nothing else does.
+    # `tpslMode` belongs to contracts: clients tell the products by it where the category does not help them.
     return row | ({"marketUnit": "baseCoin"} if spot else {"tpslMode": ""})
 
 
@@ -180,7 +180,7 @@ def wallet_row(balances: Mapping[str, Balance], open_profit: Mapping[str, Decima
         coins.append(
             {
                 "coin": asset, "equity": plain(total + profit), "usdValue": "", "walletBalance": plain(total),
-                "locked": plain(held.locked), "free": "", "availableToWithdraw": plain(held.free),
+                "locked": plain(held.locked), "free": "", "availableToWithdraw": "",
                 "availableToBorrow": "", "borrowAmount": "0", "spotBorrow": "0", "accruedInterest": "0",
                 "totalOrderIM": "0", "totalPositionIM": "0", "totalPositionMM": "0", "unrealisedPnl": plain(profit),
                 "cumRealisedPnl": "0", "bonus": "0", "collateralSwitch": True, "marginCollateral": True,

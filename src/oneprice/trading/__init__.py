@@ -1,1 +1,1 @@
-"""Doing it: pre-trade checks, the router, the paper venue, live venues behind their guard, portfolio and ledger."""
+"""Doing it: checks before an order, hedging after it, paper and live venues behind one shape, portfolio and ledger."""

@@ -1,0 +1,1 @@
+"""Figures: each program measures ours and a named peer in one run and prints the ratio."""
