@@ -8,7 +8,7 @@ are read. This process reads them and its CPU time is divided by the messages.
     websockets      the `websockets` client and `json.loads`: Python objects, no book, no numbers, nothing kept
     ccxt.pro        `watch_trades`, on the trades alone (its book needs a venue's REST)
 
-    python benchmarks/live_capture.py [--rounds 5] [--json]"""
+    python -m benchmarks.live_capture [--rounds 5] [--json]"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def play_venue(frames: list[bytes], ready: Connection) -> None:
             pass
         writer.close()
 
-    async def main() -> None:
+    async def main(argv: Sequence[str] | None = None) -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         ready.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
@@ -272,11 +272,11 @@ def measure(rounds: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description="CPU time of one live message, ours against the usual clients.")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    chosen = arguments.parse_args()
+    chosen = arguments.parse_args(argv)
     result = measure(chosen.rounds)
     out = sys.stderr if chosen.json else sys.stdout
     print(f"{result['messages']} recorded frames, {result['bytes_a_message']:.0f} bytes each on average", file=out)

@@ -1,8 +1,9 @@
 """How fast the engine replays: the recorded Binance session through three strategies, on one core.
 
-The named peer is the Python loop that most backtests are: a sorted dictionary (sortedcontainers) by side and market, updated
-row by row, best prices looked at after each message, and no strategy at all. Peers measured elsewhere on such a machine: nautilus_trader 1.221 delivers 0.22–0.27 M
-quote ticks a second to an empty Python strategy, hftbacktest 2.4.4 replays 6.4–7.8 M events a second in compiled code.
+The named peer is the Python loop that most backtests are: a sorted dictionary (sortedcontainers) by side and market,
+updated row by row, best prices looked at after each message, and no strategy at all. Peers measured elsewhere on such a
+machine: nautilus_trader 1.221 delivers 0.22–0.27 M quote ticks a second to an empty Python strategy, hftbacktest 2.4.4
+replays 6.4–7.8 M events a second in compiled code.
 
     python -m benchmarks.replay [--rounds 3] [--json]"""
 
@@ -85,7 +86,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"python loop, books only:      {medians['python loop'] / 1e6:.2f} M rows/s")
     print(f"ratio: {ratio:.1f}")
     if asked.json:
-        print(json.dumps({"rows_per_s": medians["oneprice"], "python_loop_rows_per_s": medians["python loop"], "ratio": ratio}))
+        print(
+            json.dumps(
+                {"rows_per_s": medians["oneprice"], "python_loop_rows_per_s": medians["python loop"], "ratio": ratio}
+            )
+        )
 
 
 if __name__ == "__main__":

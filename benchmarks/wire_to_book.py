@@ -1,10 +1,10 @@
 """From wire bytes to a book: nanoseconds a level, ours against the usual ways, on recorded depth frames, in one run.
 
-    ours                 compiled: bytes → rows → ladder book, best prices kept
-    orjson + dict        parse, floats into two dictionaries, best prices by max and min of the touched side when it must
-    json + Decimal       parse, Decimals into the `order_book` C library's sorted book
+ours                 compiled: bytes → rows → ladder book, best prices kept
+orjson + dict        parse, floats into two dictionaries, best prices by max and min of the touched side when it must
+json + Decimal       parse, Decimals into the `order_book` C library's sorted book
 
-    python -m benchmarks.wire_to_book [--rounds 5] [--json]"""
+python -m benchmarks.wire_to_book [--rounds 5] [--json]"""
 
 from __future__ import annotations
 

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
+
+from aiohttp import ClientSession, ClientWebSocketResponse
 
 from oneprice.emulator.events import NewOrder
 from oneprice.emulator.exchange import MARKET, Exchange
 from oneprice.emulator.faults import FaultPlan
 from oneprice.emulator.instruments import practice_instruments
 from oneprice.emulator.server_bybit import BybitServer
+from oneprice.model.instrument import InstrumentTable
 from oneprice.model.order import OrderType, Side, TimeInForce
+from oneprice.model.tape import ASK, CLEAR, LAST, Kind, TapeWriter
 from oneprice.model.time import NS_PER_S, SystemClock
+from oneprice.venues.base import Channel, Endpoints, Subscription
+from oneprice.venues.bybit import BYBIT_LINEAR, BYBIT_SPOT
+from oneprice.venues.commands import Send
+from oneprice.venues.feed import FeedMachine
 
 KEY, SECRET, ACCOUNT = "practice-key", "practice-secret", "practice"
 HOLDINGS = {"USDT": Decimal(1_000_000), "BTC": Decimal(20)}
 PRICES = {"BTCUSDT": 60_000, "ETHUSDT": 3_000, "SOLUSDT": 150, "XRPUSDT": 1}
 LEVELS = 60
+WITHIN_S = 60  # the first frame may wait for a decoder to be compiled
+VENUES = {venue.name: venue for venue in (BYBIT_SPOT, BYBIT_LINEAR)}
 
 
 class BybitVenue:
@@ -38,7 +49,8 @@ class BybitVenue:
         self.server = BybitServer(
             self.exchanges, faults=self.faults, clock=self.clock, keys={KEY: (SECRET, ACCOUNT)}
         )  # fmt: skip
-        self.endpoints = {}
+        self.endpoints: dict[str, Endpoints] = {}
+        self.between: Callable[[], None] = lambda: None  # what the market does before each publication of the pump
 
     def _fill(self, exchange: Exchange) -> None:
         """Sixty levels a side, one lot-rounded unit each, one trade, a mark price, one settlement."""
@@ -79,6 +91,7 @@ class BybitVenue:
 
     async def pump(self) -> None:
         while True:
+            self.between()
             self.publish()
             await asyncio.sleep(0.005)
 
@@ -96,3 +109,73 @@ async def bybit_venue() -> AsyncIterator[BybitVenue]:
         with contextlib.suppress(asyncio.CancelledError):
             await pumping
         await venue.server.stop()
+
+
+class Listener:
+    """Our own feed on a public socket of the server, and the plainest possible book of what it put on the tape."""
+
+    def __init__(self, venue: BybitVenue, name: str, socket: ClientWebSocketResponse) -> None:
+        self.exchange = venue.exchanges[name]
+        self.instruments = InstrumentTable(self.exchange.instruments.values())
+        self.tape = TapeWriter()
+        self.machine = FeedMachine(VENUES[name], self.instruments, self.tape)
+        self.rows: list[Any] = []
+        self.sides: dict[str, tuple[dict[int, int], dict[int, int]]] = {}
+        self.was_crossed = False
+        self._socket = socket
+        self._clock = venue.clock
+
+    async def subscribe(self, *channels: Channel, symbol: str = "BTCUSDT") -> None:
+        wanted = [Subscription(channel=channel, symbol=symbol) for channel in channels]
+        await self._do(self.machine.opened(1, wanted, self._clock.now_ns()))
+
+    async def _do(self, commands: Sequence[Any]) -> None:
+        for command in commands:
+            assert isinstance(command, Send)
+            await self._socket.send_str(command.payload.decode())
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Take frames until something holds."""
+        async with asyncio.timeout(WITHIN_S):
+            while not holds():
+                frame = await self._socket.receive_str()
+                await self._do(self.machine.frame(1, frame.encode(), self._clock.now_ns()))
+                for row in self.tape.take():
+                    self._apply(row)
+
+    def _apply(self, row: Any) -> None:
+        self.rows.append(row)
+        symbol = self.instruments[int(row["instrument"])].symbol
+        bids, asks = self.sides.setdefault(symbol, ({}, {}))
+        flags = int(row["flags"])
+        if row["kind"] == Kind.GAP or (row["kind"] == Kind.DEPTH and flags & CLEAR):
+            bids.clear()
+            asks.clear()
+        if row["kind"] == Kind.DEPTH:
+            side = asks if flags & ASK else bids
+            side[int(row["price"])] = int(row["qty"])
+            if row["qty"] == 0:
+                del side[int(row["price"])]
+            if flags & LAST and bids and asks:
+                self.was_crossed |= max(bids) >= min(asks)
+
+    def book(self, symbol: str = "BTCUSDT") -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        bids, asks = self.sides.get(symbol, ({}, {}))
+        return sorted(bids.items(), reverse=True), sorted(asks.items())
+
+    def is_right(self, symbol: str = "BTCUSDT") -> bool:
+        view = self.exchange.book(symbol, 50)
+        return self.book(symbol) == (view.bids, view.asks)
+
+    def count(self, kind: Kind) -> int:
+        return sum(int(row["kind"]) == kind for row in self.rows)
+
+
+@asynccontextmanager
+async def listening(venue: BybitVenue, name: str) -> AsyncIterator[Listener]:
+    """A public socket with our feed on it."""
+    async with (
+        ClientSession() as session,
+        session.ws_connect(venue.endpoints[name].ws["public"]) as socket,
+    ):
+        yield Listener(venue, name, socket)

@@ -136,6 +136,12 @@ async def test_streamed_trades_say_who_took(venue, client, symbol) -> None:
     assert (trade["side"], trade["amount"], trade["symbol"]) == ("sell", 0.1, symbol)
 
 
+@BOTH
+async def test_a_streamed_candle_is_the_one_that_rest_gives(client, symbol) -> None:
+    (candle,) = await within(client.watch_ohlcv(symbol, "1m"))
+    assert candle in await client.fetch_ohlcv(symbol, "1m")
+
+
 async def test_a_streamed_ticker_has_reference_prices_and_funding(venue, client) -> None:
     ticker = await within(client.watch_ticker(PERP))
     assert (ticker["markPrice"], ticker["indexPrice"], ticker["info"]["fundingRate"]) == (

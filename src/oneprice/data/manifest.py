@@ -67,9 +67,10 @@ def write_manifest(folder: Path, values: Any, *, is_durable: bool = True) -> Non
     text = msgspec.json.format(msgspec.json.encode(values, order="deterministic"), indent=1)
     seal = _seal_of(text)
     try:
-        old = (folder / NAME).read_bytes() if (folder / NAME).exists() else b""
-        if old:
-            _replace(folder / SEAL, seal + _seal_of(old), is_durable=is_durable)
+        if (folder / NAME).exists():
+            _replace(folder / SEAL, seal + _seal_of((folder / NAME).read_bytes()), is_durable=is_durable)
+        else:
+            _replace(folder / SEAL, seal, is_durable=is_durable)
         _replace(folder / NAME, text, is_durable=is_durable)
         _replace(folder / SEAL, seal, is_durable=is_durable)
     except OSError as wrong:
@@ -91,22 +92,19 @@ def _replace(path: Path, content: bytes, *, is_durable: bool) -> None:
 
 
 def check_seal(folder: Path) -> Damage | None:
-    """Whether the manifest is the one that was sealed."""
+    """Whether the manifest is the one that was sealed; where it is not, which of the two was changed."""
     manifest, seal = folder / NAME, folder / SEAL
-    if not manifest.exists():
-        return Damage(file=NAME, offset=0, what="missing")
-    if not seal.exists():
-        # The first manifest of a folder stands for an instant without its seal.
-        return Damage(file=SEAL, offset=0, what="missing")
+    for path in (manifest, seal):
+        if not path.exists():
+            return Damage(file=path.name, offset=0, what="missing")
     expected, found = _seal_of(manifest.read_bytes()), seal.read_bytes()
-    if expected in found.splitlines(keepends=True):
+    if found == expected or expected in found.splitlines(keepends=True):
         return None
     # Another manifest would have another hash altogether; where only a few characters differ, the seal was changed.
-    if len(found) != len(expected):
-        return Damage(file=SEAL, offset=min(len(found), len(expected)), what="not as long as a seal is")
-    differing = [place for place in range(len(expected)) if found[place] != expected[place]]
+    differing = [k for k, (ours, theirs) in enumerate(zip(expected, found, strict=False)) if ours != theirs]
     if len(differing) <= _FEW:
-        return Damage(file=SEAL, offset=differing[0], what="changed; the manifest itself is what was written")
+        place = differing[0] if differing else min(len(found), len(expected))
+        return Damage(file=SEAL, offset=place, what="changed; the manifest itself is what was written")
     return Damage(file=NAME, offset=0, what="not the manifest that was sealed")
 
 

@@ -1,19 +1,22 @@
 """A session on disk: what came over the wires, and the tape that was made of it.
 
     SESSION/
-      manifest.json, manifest.json.sha256    what this is, its feeds, its files and their hashes; state open, closed, cut
+      manifest.json, manifest.json.sha256    what this is, its feeds, its files and their hashes; state open or closed
       instruments.json                       the instrument table that the rows' numbers refer to
       frames/000000.frames                   raw log: everything the feed machines were told, in order
       tape/000000.tape                       rows of the tape, in order
 
-A raw record is `recv_ns i64 | feed i32 | type u8 | length u32 | payload`. Rows are stored byte-plane by byte-plane (first
-all first bytes, then all second ones…), which packs three times better. Segments rotate by size; both logs are flushed
-together, at most a second behind. A session that ended without `close` is `cut`: it holds everything up to its last flush."""
+A raw record is `recv_ns i64 | feed i32 | type u8 | length u32 | payload`; a tape block holds rows as they lie in memory
+(splitting them into columns or byte planes packs hardly better and doubles the time to read them). Both logs go on in new
+segments by size and by the hour, with the same numbers, and are flushed together, at most half a second behind. A session
+that ended without `close` is cut: it holds everything up to its last flush, and its raw log may be ahead of its tape."""
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ import numpy as np
 
 from oneprice import __version__
 from oneprice.data import manifest
-from oneprice.data.blocks import SegmentWriter, read_blocks, whole_length
+from oneprice.data.blocks import DamagedSegment, Extent, SegmentWriter, extent, is_being_written, read_blocks
 from oneprice.data.manifest import Damage, FileEntry
 from oneprice.model.errors import InputError, SessionError
 from oneprice.model.instrument import InstrumentTable
@@ -31,22 +34,27 @@ from oneprice.model.tape import ROW, Rows
 from oneprice.model.time import NS_PER_S
 
 SCHEMA = 1
+FLUSH_EVERY_NS = NS_PER_S // 2
 _RECORD = struct.Struct("<qiBI")
 _BLOCK_BYTES = 1 << 20
-_BLOCK_ROWS = 1 << 15
+_BLOCK_ROWS = 1 << 14
 _SEGMENT_BYTES = 256 << 20
-FLUSH_EVERY_NS = NS_PER_S // 2
+_SEGMENT_NS = 3600 * NS_PER_S
+_INSTRUMENTS = "instruments.json"
+_FRAMES, _TAPE = "frames", "tape"
+_KINDS = {_FRAMES: "F", _TAPE: "T"}
 
 
 class RecordType(IntEnum):
-    """What the raw log tells: the inputs of a feed machine."""
+    """What the raw log tells: the inputs of a feed machine (payloads: `machines.py`)."""
 
-    OPENED = 1  # payload: JSON {"venue", "path", "subscriptions"}
+    OPENED = 1
     TEXT = 2
     BINARY = 3
-    ANSWER = 4  # payload: JSON line {"venue", "fetch", "status", "headers"} + newline + body
-    CLOSED = 5  # payload: JSON {"venue", "reason"}
-    DROPPED = 6  # payload: JSON {"venue", "count"}: frames that our own overload lost
+    ANSWER = 4
+    CLOSED = 5
+    DROPPED = 6  # frames that our own overload lost
+    RESTARTED = 7  # another process goes on where one was cut off; the first record of a segment
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -66,6 +74,8 @@ class FeedEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionManifest(msgspec.Struct, kw_only=True):
+    """manifest.json of a session. While it is open, rows and frames are 0 and `files` names the instruments alone."""
+
     schema: int = SCHEMA
     oneprice: str = __version__
     state: str = "open"  # open: being written, or cut; closed: whole
@@ -82,7 +92,11 @@ class SessionManifest(msgspec.Struct, kw_only=True):
 
 
 class SessionWriter:
-    """Writes a session. `frame` and `rows` only collect; `flush_if_due` (or `flush`) hands blocks to the disk."""
+    """Writes a session. `frame` and `rows` collect; `flush_if_due` (or `flush`, or a full block) hands over to the disk.
+
+    InputError for a folder that cannot be used, SessionError when the disk refuses later on: what had been flushed stays
+    readable, and what had not is kept for the next flush.
+    """
 
     def __init__(
         self,
@@ -100,44 +114,55 @@ class SessionWriter:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / manifest.NAME).exists():
                 raise InputError(f"{folder}: a session is here already; choose another folder with --out")
-            (folder / "frames").mkdir(exist_ok=True)
-            (folder / "tape").mkdir(exist_ok=True)
-            (folder / "instruments.json").write_bytes(instruments.to_json())
-            manifest.write_manifest(folder, self.manifest)
-        except NotADirectoryError as wrong:
-            raise InputError(f"{folder}: not a folder") from wrong
+            (folder / _FRAMES).mkdir(exist_ok=True)
+            (folder / _TAPE).mkdir(exist_ok=True)
+            (folder / _INSTRUMENTS).write_bytes(instruments.to_json())
+        except OSError as wrong:
+            raise InputError(f"{folder}: no session can be written here: {wrong.strerror}") from wrong
+        self.manifest.files = [manifest.entry_of(folder, folder / _INSTRUMENTS)]
         self._start_segments(0)
+        self._write_manifest()
 
     @classmethod
     def go_on(cls, folder: Path) -> SessionWriter:
-        """Continue a session that was cut: what its last block lost is cut off, new segments follow the old ones."""
+        """Continue a session that was cut: its unfinished last blocks are cut off, new segments follow the old ones.
+
+        InputError for one that is closed or still being written, SessionError for one that is damaged. Whoever goes on
+        also tells the machines and the tape of the break (`recover.py`).
+        """
         session = Session.open(folder)
-        if session.manifest.state == "closed":
+        if session.state == "closed":
             raise InputError(f"{folder}: this session is closed; it is not added to")
-        for path in session.segments("frames") + session.segments("tape"):
-            whole = whole_length(path)
-            if whole < path.stat().st_size:
-                with path.open("r+b") as file:
-                    file.truncate(whole)
+        paths = session.segments(_FRAMES) + session.segments(_TAPE)
+        if any(is_being_written(path) for path in paths):
+            raise InputError(f"{folder}: this session is being written by another process")
+        if damage := session.check():
+            raise SessionError(f"{folder}/{damage[0].file}: {damage[0].what}; it cannot be added to")
+        for log in _KINDS:
+            for path, part in session.extents(log):
+                if part.length > 0:
+                    os.truncate(path, part.length)
+                else:
+                    path.unlink()  # not even its first bytes had been written
         writer = cls.__new__(cls)
         writer.folder = folder
         writer.manifest = session.manifest
-        writer._start_segments(max(len(session.segments("frames")), len(session.segments("tape"))))
-        writer.manifest.rows = sum(len(rows) for rows in session.rows())
-        writer.manifest.frames = sum(1 for _ in session.records())
+        writer._start_segments(1 + max((int(path.stem) for path in paths), default=-1))
         return writer
 
     def _start_segments(self, number: int) -> None:
         self._number = number
-        self._frames = SegmentWriter(self.folder / "frames" / f"{number:06d}.frames", "F")
-        self._tape = SegmentWriter(self.folder / "tape" / f"{number:06d}.tape", "T")
+        self._frames = SegmentWriter(self.folder / _FRAMES / f"{number:06d}.frames", _KINDS[_FRAMES])
+        self._tape = SegmentWriter(self.folder / _TAPE / f"{number:06d}.tape", _KINDS[_TAPE])
         self._pending = bytearray()
         self._pending_records = 0
         self._pending_rows: list[Rows] = []
         self._pending_rows_count = 0
         self._flushed_ns = 0
+        self._segment_until_ns = 0  # 0: nobody has told the time yet
 
     def frame(self, recv_ns: int, feed: int, type_: RecordType, payload: bytes) -> None:
+        """Append a record to the raw log."""
         self._pending += _RECORD.pack(recv_ns, feed, type_, len(payload))
         self._pending += payload
         self._pending_records += 1
@@ -145,30 +170,39 @@ class SessionWriter:
             self._flush_frames()
 
     def rows(self, rows: Rows) -> None:
-        """Append rows (kept by reference until the flush: hand over a copy)."""
+        """Append rows to the tape (kept by reference until the flush: hand over a copy)."""
         self._pending_rows.append(rows)
         self._pending_rows_count += len(rows)
         if self._pending_rows_count >= _BLOCK_ROWS:
-            self._flush_rows()
+            self.flush()
 
     def add_feed(self, feed: FeedEntry) -> None:
+        """Name a connection in the manifest, at once: a session that is cut knows its feeds."""
         self.manifest.feeds.append(feed)
+        self._write_manifest()
 
     def flush_if_due(self, now_ns: int) -> None:
-        if now_ns - self._flushed_ns >= FLUSH_EVERY_NS:
-            self.flush()
-            self._flushed_ns = now_ns
+        """Flush when the last time was half a second ago; start new segments on the hour and when one is full."""
+        if now_ns - self._flushed_ns < FLUSH_EVERY_NS:
+            return
+        self.flush()
+        if self._segment_until_ns == 0:
+            self._segment_until_ns = now_ns + _SEGMENT_NS
+        elif now_ns >= self._segment_until_ns:
+            self._rotate()
+        self._flushed_ns = now_ns
 
     def flush(self) -> None:
         """Hand everything collected to the operating system, raw log first: rows never know more than frames do."""
         self._flush_frames()
         self._flush_rows()
         if self._frames.size >= _SEGMENT_BYTES or self._tape.size >= _SEGMENT_BYTES:
-            self._frames.close()
-            self._tape.close()
-            flushed_ns = self._flushed_ns
-            self._start_segments(self._number + 1)
-            self._flushed_ns = flushed_ns
+            self._rotate()
+
+    def _rotate(self) -> None:
+        self._frames.close()
+        self._tape.close()
+        self._start_segments(self._number + 1)
 
     def _flush_frames(self) -> None:
         if self._pending_records:
@@ -180,25 +214,34 @@ class SessionWriter:
     def _flush_rows(self) -> None:
         if self._pending_rows_count:
             rows = np.concatenate(self._pending_rows)
-            self._tape.append(_shuffled(rows), len(rows))
+            self._tape.append(rows.view(np.uint8).data, len(rows))
             self.manifest.rows += len(rows)
             self._pending_rows = []
             self._pending_rows_count = 0
 
+    def _write_manifest(self) -> None:
+        """The manifest of a session that is open. Its counts are told by the logs, which are ahead of it."""
+        manifest.write_manifest(self.folder, msgspec.structs.replace(self.manifest, rows=0, frames=0), is_durable=False)
+
     def close(self, *, closed_ns: int, statistics: Mapping[str, Any] | None = None) -> None:
-        """Flush, hash every file and seal the manifest: from here on the session is whole and can be verified."""
+        """Flush, hash every file and seal the manifest: from here on the session is whole, can be verified, and survives
+        the machine's sudden end."""
         self.flush()
         self._frames.close()
         self._tape.close()
+        paths = manifest.files_below(self.folder)
+        for path in paths:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         self.manifest.state = "closed"
         self.manifest.closed_ns = closed_ns
         self.manifest.statistics = dict(statistics or {})
-        self.manifest.files = [manifest.entry_of(self.folder, path) for path in manifest.files_below(self.folder)]
+        self.manifest.files = [manifest.entry_of(self.folder, path) for path in paths]
         manifest.write_manifest(self.folder, self.manifest)
 
 
 class Session:
-    """A session to read. `state`: closed (whole), cut (it ended without being closed)."""
+    """A session to read. `state`: closed (whole), cut (it ended without being closed, or is still being written)."""
 
     def __init__(self, folder: Path, read: SessionManifest, instruments: InstrumentTable) -> None:
         self.folder = folder
@@ -207,75 +250,124 @@ class Session:
 
     @classmethod
     def open(cls, folder: Path) -> Session:
-        if not folder.exists():
-            raise SessionError(f"{folder}: no such session")
-        read: SessionManifest = manifest.read_manifest(folder, SessionManifest)
-        if read.schema != SCHEMA:
-            raise SessionError(f"{folder}: written in schema {read.schema}; this oneprice reads schema {SCHEMA}")
-        path = folder / "instruments.json"
+        """SessionError for what is not a session, is one of another version, or has no readable instrument table."""
+        read = _read_manifest(folder)
+        path = folder / _INSTRUMENTS
         try:
             instruments = InstrumentTable.from_json(path.read_bytes())
-        except (OSError, msgspec.DecodeError, ValueError) as wrong:
+        except (OSError, msgspec.DecodeError, ValueError, InputError) as wrong:
             raise SessionError(f"{path}: cannot be read: {wrong}") from wrong
-        return cls(folder, read, instruments)
+        session = cls(folder, read, instruments)
+        if session.state == "cut":
+            with suppress(SessionError):  # a damaged segment: reading it says so
+                read.rows = sum(part.records for _, part in session.extents(_TAPE))
+                read.frames = sum(part.records for _, part in session.extents(_FRAMES))
+        return session
 
     @property
     def state(self) -> str:
         return "closed" if self.manifest.state == "closed" else "cut"
 
     def segments(self, log: str) -> list[Path]:
-        return sorted((self.folder / log).glob("*.frames" if log == "frames" else "*.tape"))
+        """The files of a log (`frames` or `tape`), in order."""
+        return _segments(self.folder, log)
+
+    def extents(self, log: str) -> Iterator[tuple[Path, Extent]]:
+        """Every segment of a log with its whole part. DamagedSegment where it is damaged."""
+        paths = self.segments(log)
+        for path in paths:
+            yield path, extent(path, _KINDS[log], is_last=path == paths[-1])
 
     def rows(self) -> Iterator[Rows]:
-        """The tape, block by block."""
-        for path in self.segments("tape"):
-            for block in read_blocks(path, "T"):
-                yield _unshuffled(block.payload)
+        """The tape in chunks. DamagedSegment where it is damaged."""
+        paths = self.segments(_TAPE)
+        for path in paths:
+            for block in read_blocks(path, _KINDS[_TAPE], is_last=path == paths[-1]):
+                yield _rows_of(block.payload)
 
     def records(self) -> Iterator[Record]:
-        """The raw log, record by record."""
-        for path in self.segments("frames"):
-            for block in read_blocks(path, "F"):
-                payload, at = block.payload, 0
-                while at < len(payload):
-                    recv_ns, feed, type_, length = _RECORD.unpack_from(payload, at)
-                    at += _RECORD.size
-                    yield Record(recv_ns, feed, RecordType(type_), payload[at : at + length])
-                    at += length
+        """The raw log, record by record. DamagedSegment where it is damaged."""
+        paths = self.segments(_FRAMES)
+        for path in paths:
+            yield from records_of(path, is_last=path == paths[-1])
+
+    def span_ns(self) -> tuple[int, int] | None:
+        """Receive time of the first and of the last row; None without rows."""
+        first = next((rows for rows in self.rows() if len(rows)), None)
+        parts = [(path, part) for path, part in self.extents(_TAPE) if part.records]
+        if first is None or not parts:
+            return None
+        path, part = parts[-1]
+        (block,) = read_blocks(path, _KINDS[_TAPE], start=part.offsets[-1])
+        return int(first["ts_recv_ns"][0]), int(_rows_of(block.payload)["ts_recv_ns"][-1])
 
     def cut_bytes(self) -> int:
-        """Bytes behind the last whole block of every segment: what a sudden end left unfinished."""
-        paths = self.segments("frames") + self.segments("tape")
-        return sum(path.stat().st_size - whole_length(path) for path in paths)
+        """Bytes behind the last whole block of both logs: what a sudden end left unfinished."""
+        return sum(path.stat().st_size - part.length for log in _KINDS for path, part in self.extents(log))
 
     def check(self) -> list[Damage]:
-        """What differs from the sealed manifest; for a cut session, which has none, the blocks' own checksums decide."""
-        if self.state == "closed":
-            seal = manifest.check_seal(self.folder)
-            found = [seal] if seal is not None else []
-            known = {entry.path for entry in self.manifest.files}
-            strangers = [
-                Damage(file=path.relative_to(self.folder).as_posix(), offset=0, what="not in the manifest")
-                for path in manifest.files_below(self.folder)
-                if path.relative_to(self.folder).as_posix() not in known
-            ]
-            return found + manifest.check_files(self.folder, self.manifest.files) + strangers
-        found = []
-        for log, kind in (("frames", "F"), ("tape", "T")):
-            for path in self.segments(log):
-                try:
-                    for _ in read_blocks(path, kind):
-                        pass
-                except SessionError as wrong:
-                    found.append(Damage(file=path.relative_to(self.folder).as_posix(), offset=0, what=str(wrong)))
+        """Everything that is not as it was written (`check_folder`)."""
+        return check_folder(self.folder)
+
+
+def check_folder(folder: Path) -> list[Damage]:
+    """Everything in a session's folder that is not as it was written, with the file and the byte from which that may be so.
+
+    A closed session is held against the hashes of its sealed manifest. A cut one has none of its logs yet: their blocks'
+    own checksums decide. SessionError for a folder that holds no session.
+    """
+    seal = manifest.check_seal(folder) if folder.is_dir() else None
+    try:
+        read = _read_manifest(folder)
+    except SessionError as wrong:
+        if seal is None or seal.what == "missing":
+            raise
+        return [msgspec.structs.replace(seal, what=f"{seal.what}; {wrong}")]
+    found = [seal] if seal is not None else []
+    found += manifest.check_files(folder, read.files)
+    if read.state == "closed":
+        known = {entry.path for entry in read.files}
+        for path in manifest.files_below(folder):
+            name = path.relative_to(folder).as_posix()
+            if name not in known:
+                found.append(Damage(file=name, offset=0, what="not in the manifest"))
         return found
+    for log, kind in _KINDS.items():
+        paths = _segments(folder, log)
+        for path in paths:
+            try:
+                for _ in read_blocks(path, kind, is_last=path == paths[-1]):
+                    pass
+            except DamagedSegment as wrong:
+                name = path.relative_to(folder).as_posix()
+                found.append(Damage(file=name, offset=wrong.offset, what=f"changed: {wrong.what}"))
+    return found
 
 
-def _shuffled(rows: Rows) -> bytes:
-    return np.ascontiguousarray(rows).view(np.uint8).reshape(-1, ROW.itemsize).T.tobytes()
+def records_of(path: Path, *, is_last: bool = True) -> Iterator[Record]:
+    """The records of one segment of the raw log."""
+    for block in read_blocks(path, _KINDS[_FRAMES], is_last=is_last):
+        payload, at = block.payload, 0
+        while at < len(payload):
+            recv_ns, feed, type_, length = _RECORD.unpack_from(payload, at)
+            at += _RECORD.size
+            yield Record(recv_ns, feed, RecordType(type_), payload[at : at + length])
+            at += length
 
 
-def _unshuffled(payload: bytes) -> Rows:
-    planes = np.frombuffer(payload, dtype=np.uint8).reshape(ROW.itemsize, -1)
-    rows: Rows = np.ascontiguousarray(planes.T).reshape(-1).view(ROW)
+def _read_manifest(folder: Path) -> SessionManifest:
+    if not folder.exists():
+        raise SessionError(f"{folder}: no such session")
+    read: SessionManifest = manifest.read_manifest(folder, SessionManifest)
+    if read.schema != SCHEMA:
+        raise SessionError(f"{folder}: written in schema {read.schema}; this oneprice reads schema {SCHEMA}")
+    return read
+
+
+def _segments(folder: Path, log: str) -> list[Path]:
+    return sorted((folder / log).glob(f"*.{log}"))
+
+
+def _rows_of(payload: bytes) -> Rows:
+    rows: Rows = np.frombuffer(payload, dtype=ROW).copy()  # a copy, because the bytes of a block cannot be written to
     return rows

@@ -55,6 +55,7 @@ class PrivateCalls:
         self._faults = faults
         self._refused: defaultdict[tuple[str, str], dict[int, OrderRecord]] = defaultdict(dict)
         self._next_refused = _REFUSED_FROM
+        self._links: set[tuple[str, str, str]] = set()  # (account, venue, orderLinkId): none may come twice, ever
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._leverage: dict[tuple[str, str], int] = {}
 
@@ -93,7 +94,8 @@ class PrivateCalls:
         exchange, instrument = self._markets.instrument(params)
         now_ns = self._gate.clock_ns()
         new = self._new_order(exchange, instrument, params)
-        if new.client_id and self._is_known(account, exchange, new.client_id):
+        link = (account, exchange.venue, new.client_id)
+        if link in self._links:
             raise rejected(Reject(RejectCode.DUPLICATE_CLIENT_ID, "duplicate"), spot=exchange.spot)
         if self._takes(FaultKind.REJECT, exchange, instrument):
             raise rejected(Reject(RejectCode.INSUFFICIENT_BALANCE, "fault"), spot=exchange.spot)
@@ -106,6 +108,8 @@ class PrivateCalls:
             if reject.code is not RejectCode.WOULD_TAKE:
                 raise rejected(reject, spot=exchange.spot) from reject
             order = self._refuse(account, exchange, new, now_ns)
+        if new.client_id:
+            self._links.add(link)
         fault = self._faults.take(
             FaultKind.TIMEOUT_AFTER_ACCEPT, exchange.venue, instrument.symbol, now_ns=now_ns
         )  # fmt: skip
@@ -141,10 +145,6 @@ class PrivateCalls:
             reduce_only=params.get("reduceOnly") in (True, "true") and not exchange.spot,
             quote_qty=amount if in_quote else None,
         )  # fmt: skip
-
-    def _is_known(self, account: str, exchange: Exchange, link_id: str) -> bool:
-        placed = [*exchange.all_orders(account), *self._refused[account, exchange.venue].values()]
-        return any(order.client_id == link_id for order in placed)
 
     def _refuse(self, account: str, exchange: Exchange, new: NewOrder, now_ns: int) -> OrderRecord:
         """A post-only order that would take: accepted, then cancelled."""
