@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -19,11 +21,12 @@ from oneprice.emulator.server_bybit import BybitServer
 from oneprice.model.instrument import InstrumentTable
 from oneprice.model.order import OrderType, Side, TimeInForce
 from oneprice.model.tape import ASK, CLEAR, LAST, Kind, TapeWriter
-from oneprice.model.time import NS_PER_S, SystemClock
+from oneprice.model.time import NS_PER_MS, NS_PER_S, SystemClock
 from oneprice.venues.base import Channel, Endpoints, Subscription
 from oneprice.venues.bybit import BYBIT_LINEAR, BYBIT_SPOT
 from oneprice.venues.commands import Send
 from oneprice.venues.feed import FeedMachine
+from oneprice.venues.signing import bybit_headers, hmac_signer
 
 KEY, SECRET, ACCOUNT = "practice-key", "practice-secret", "practice"
 HOLDINGS = {"USDT": Decimal(1_000_000), "BTC": Decimal(20)}
@@ -179,3 +182,65 @@ async def listening(venue: BybitVenue, name: str) -> AsyncIterator[Listener]:
         session.ws_connect(venue.endpoints[name].ws["public"]) as socket,
     ):
         yield Listener(venue, name, socket)
+
+
+@asynccontextmanager
+async def still_venue() -> AsyncIterator[BybitVenue]:
+    """A venue without a pump: the test publishes."""
+    made = BybitVenue()
+    made.endpoints = await made.server.start()
+    made.publish()
+    yield made
+    await made.server.stop()
+
+
+def wild(venue: BybitVenue, name: str, steps: int, seed: int) -> None:
+    """Random trades and orders around the touch."""
+    exchange, rng = venue.exchanges[name], random.Random(seed)
+    tick = exchange.instruments["BTCUSDT"].tick
+    for _ in range(steps):
+        bid, ask = exchange.best("BTCUSDT")
+        side = rng.choice((Side.BUY, Side.SELL))
+        if rng.random() < 0.4:
+            venue.trade(exchange, "BTCUSDT", side)
+        else:
+            touch = ask if side is Side.SELL else bid
+            venue.rest(exchange, "BTCUSDT", side, touch - int(side) * tick * rng.randrange(0, 70), rng.randrange(1, 9))
+
+
+class Public:
+    """A socket to a server whose time stands in the test's hand."""
+
+    def __init__(self, venue: BybitVenue, name: str, socket: Any) -> None:
+        self.venue, self.name, self.socket = venue, name, socket
+        self.now_ns = venue.clock.now_ns()
+
+    async def ask(self, **asked: Any) -> dict[str, Any]:
+        await self.socket.send_json(asked)
+        return await self.socket.receive_json(timeout=10)
+
+    def publish(self, after_ms: int = 0) -> None:
+        self.now_ns += after_ms * NS_PER_MS
+        exchange = self.venue.exchanges[self.name]
+        self.venue.server.publish(self.name, exchange.take_events(), self.now_ns)
+
+    async def receive(self) -> dict[str, Any]:
+        return await self.socket.receive_json(timeout=10)
+
+
+LIMIT = {"category": "spot", "symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.01", "price": "50000"}
+
+
+async def signed(
+    venue: BybitVenue, http: ClientSession, path: str, params: dict[str, Any], *, post: bool = True, **changes: Any
+) -> tuple[dict[str, Any], Mapping[str, str]]:  # fmt: skip
+    """(the answer, its headers) of a call signed by our own signer."""
+    payload = json.dumps(params) if post else "&".join(f"{key}={value}" for key, value in params.items())
+    settings = {"key": KEY, "timestamp_ms": venue.clock.now_ns() // NS_PER_MS, "payload": payload, **changes}
+    secret = settings.pop("secret", SECRET)
+    headers = bybit_headers(sign=hmac_signer(secret), **settings)
+    url = f"{venue.endpoints['bybit_spot'].rest}{path}"
+    call = http.post(url, data=payload, headers=headers) if post else http.get(f"{url}?{payload}", headers=headers)
+    async with call as answer:
+        assert answer.status == 200
+        return await answer.json(), answer.headers

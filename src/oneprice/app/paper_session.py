@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from oneprice.app.dashboard import serve_dashboard
-from oneprice.app.output import say
+from oneprice.app.output import progress, say
 from oneprice.app.session import practice_venues, stop_on_signals
 from oneprice.engine.paper import PaperRun
 from oneprice.engine.settings import RunSettings
@@ -33,7 +33,10 @@ async def run_paper(
             practice_venues(emulated, seed=seed, venues=settings.venues, faults=faults)
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        run = await PaperRun.prepare(settings, folder, http=http, environment=environment, endpoints=endpoints)
+        with progress("making ready (the first start compiles)", total=1.0) as advance:
+            run = await PaperRun.prepare(
+                settings, folder, http=http, environment=environment, endpoints=endpoints, progress=advance
+            )
         if dashboard is not None:
             address = await stack.enter_async_context(serve_dashboard(run.view, port=dashboard))
             say(f"the page: [bold]{address}[/bold]")

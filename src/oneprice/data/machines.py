@@ -10,7 +10,7 @@ import msgspec
 from oneprice.data.session import Record, RecordType
 from oneprice.model.errors import SessionError
 from oneprice.model.instrument import InstrumentTable
-from oneprice.model.tape import GapReason, TapeWriter
+from oneprice.model.tape import GapReason, Kind, TapeWriter
 from oneprice.venues.base import Subscription
 from oneprice.venues.feed import Command, FeedMachine, Fetch
 from oneprice.venues.registry import venue
@@ -40,6 +40,22 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """A book that stood when its process was cut off, and the last id it had."""
+
+    instrument: int
+    book_id: int
+
+
+class Restarted(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of a RESTARTED record: how many rows of these machines the tape holds up to here, and the books that stood
+    at its end. What the raw log knew beyond them never became tape."""
+
+    rows: int
+    standing: tuple[Standing, ...]
+
+
+_read_restarted = msgspec.json.Decoder(Restarted)
 _read_opened = msgspec.json.Decoder(Opened)
 _read_closed = msgspec.json.Decoder(Closed)
 _read_answer = msgspec.json.Decoder(Answer)
@@ -90,7 +106,20 @@ class Machines:
                     answer = _read_answer.decode(head)
                     machine = self.machine(answer.venue)
                     return machine.answered(answer.fetch, answer.status, answer.headers, body, recv_ns)
+                case RecordType.RESTARTED:
+                    self._restart(_read_restarted.decode(payload), recv_ns)
+                    return ()
         except (msgspec.DecodeError, KeyError) as wrong:
             raise SessionError(
                 f"raw log: a {record.type.name} record of feed {feed} cannot be used: {wrong}"
             ) from wrong
+
+    def _restart(self, restarted: Restarted, recv_ns: int) -> None:
+        """All connections are gone, and with them every book: the machines begin anew."""
+        self.by_venue.clear()
+        self._by_feed.clear()
+        for book in restarted.standing:
+            self.tape.append(
+                Kind.GAP, recv_ns=recv_ns, instrument=book.instrument, sequence=book.book_id, price=book.book_id + 1,
+                value=float(GapReason.DISCONNECT),
+            )  # fmt: skip

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 from numba import njit
 
-from oneprice.data.session import Session
+from oneprice.data.session import Session, joined
 from oneprice.data.union import Translation, union_of
 from oneprice.model.errors import InputError
 from oneprice.model.tape import LAST, ROW, Kind, Rows
@@ -156,21 +156,51 @@ def _merged(streams: Sequence[Iterator[Rows]]) -> Iterator[Rows]:
         ends_ns = [int(rows["ts_recv_ns"][-1]) for rows, more in zip(held, goes_on, strict=True) if more]
         # Rows before this time are all there. Those at it may be followed by more of the same time, from any stream.
         safe_ns = min(ends_ns, default=np.iinfo(np.int64).max)
-        parts = []
+        together = _NONE
         for place, rows in enumerate(held):
-            stop = int(np.searchsorted(rows["ts_recv_ns"], safe_ns)) if ends_ns else len(rows)
-            parts.append(rows[:stop])
+            stop = _first_at(rows, safe_ns) if ends_ns else len(rows)
+            if len(together) == 0:
+                together = rows[:stop]
+            elif stop > 0:
+                out = np.empty(len(together) + stop, dtype=ROW)
+                _merge(together, rows[:stop], out)
+                together = out
             held[place] = rows[stop:]
-        together = np.concatenate(parts)
         if len(together):
-            yield together[np.argsort(together["ts_recv_ns"], kind="stable")]
+            yield together
         if not ends_ns:
             return
         for place, stream in enumerate(streams):
             if goes_on[place] and int(held[place]["ts_recv_ns"][-1]) == safe_ns:
                 more = next(stream, _NONE)
                 goes_on[place] = len(more) > 0
-                held[place] = np.concatenate((held[place], more))
+                held[place] = joined((held[place], more))
+
+
+@njit(cache=True)
+def _first_at(rows, time_ns):
+    """Index of the first row that is not before a time."""
+    low, high = 0, rows.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle].ts_recv_ns < time_ns:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def _merge(first, second, out):
+    """Two runs in order of time as one; at equal times those of the first run come first."""
+    i, j = 0, 0
+    for k in range(out.shape[0]):
+        if j == second.shape[0] or (i < first.shape[0] and first[i].ts_recv_ns <= second[j].ts_recv_ns):
+            out[k] = first[i]
+            i += 1
+        else:
+            out[k] = second[j]
+            j += 1
 
 
 _NONE: Rows = np.zeros(0, dtype=ROW)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
@@ -42,6 +42,7 @@ _SEGMENT_BYTES = 256 << 20
 _SEGMENT_NS = 3600 * NS_PER_S
 _INSTRUMENTS = "instruments.json"
 _FRAMES, _TAPE = "frames", "tape"
+_BYTES = np.dtype((np.void, ROW.itemsize))
 _KINDS = {_FRAMES: "F", _TAPE: "T"}
 
 
@@ -213,7 +214,7 @@ class SessionWriter:
 
     def _flush_rows(self) -> None:
         if self._pending_rows_count:
-            rows = np.concatenate(self._pending_rows)
+            rows = joined(self._pending_rows)
             self._tape.append(rows.view(np.uint8).data, len(rows))
             self.manifest.rows += len(rows)
             self._pending_rows = []
@@ -280,16 +281,28 @@ class Session:
 
     def rows(self) -> Iterator[Rows]:
         """The tape in chunks. DamagedSegment where it is damaged."""
-        paths = self.segments(_TAPE)
-        for path in paths:
-            for block in read_blocks(path, _KINDS[_TAPE], is_last=path == paths[-1]):
-                yield _rows_of(block.payload)
+        for path in self.segments(_TAPE):
+            yield from self.rows_of_segment(path)
+
+    def rows_of_segment(self, path: Path) -> Iterator[Rows]:
+        """The tape's part in one segment."""
+        for block in read_blocks(path, _KINDS[_TAPE], is_last=path == self.segments(_TAPE)[-1]):
+            yield _rows_of(block.payload)
 
     def records(self) -> Iterator[Record]:
         """The raw log, record by record. DamagedSegment where it is damaged."""
-        paths = self.segments(_FRAMES)
-        for path in paths:
-            yield from records_of(path, is_last=path == paths[-1])
+        for path in self.segments(_FRAMES):
+            yield from self.records_of_segment(path)
+
+    def records_of_segment(self, path: Path) -> Iterator[Record]:
+        """The raw log's part in one segment."""
+        for block in read_blocks(path, _KINDS[_FRAMES], is_last=path == self.segments(_FRAMES)[-1]):
+            payload, at = block.payload, 0
+            while at < len(payload):
+                recv_ns, feed, type_, length = _RECORD.unpack_from(payload, at)
+                at += _RECORD.size
+                yield Record(recv_ns, feed, RecordType(type_), payload[at : at + length])
+                at += length
 
     def span_ns(self) -> tuple[int, int] | None:
         """Receive time of the first and of the last row; None without rows."""
@@ -344,17 +357,6 @@ def check_folder(folder: Path) -> list[Damage]:
     return found
 
 
-def records_of(path: Path, *, is_last: bool = True) -> Iterator[Record]:
-    """The records of one segment of the raw log."""
-    for block in read_blocks(path, _KINDS[_FRAMES], is_last=is_last):
-        payload, at = block.payload, 0
-        while at < len(payload):
-            recv_ns, feed, type_, length = _RECORD.unpack_from(payload, at)
-            at += _RECORD.size
-            yield Record(recv_ns, feed, RecordType(type_), payload[at : at + length])
-            at += length
-
-
 def _read_manifest(folder: Path) -> SessionManifest:
     if not folder.exists():
         raise SessionError(f"{folder}: no such session")
@@ -369,5 +371,10 @@ def _segments(folder: Path, log: str) -> list[Path]:
 
 
 def _rows_of(payload: bytes) -> Rows:
-    rows: Rows = np.frombuffer(payload, dtype=ROW).copy()  # a copy, because the bytes of a block cannot be written to
-    return rows
+    return joined([np.frombuffer(payload, dtype=ROW)])  # a copy, because the bytes of a block cannot be written to
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows one behind the other, as a copy. NumPy copies structured rows field by field, plain bytes ten times faster."""
+    together: Rows = np.concatenate([part.view(_BYTES) for part in parts]).view(ROW)
+    return together

@@ -309,7 +309,7 @@ class BybitStreams:
 def _changes(before: Levels, after: Levels) -> Levels:
     """Absolute quantities of the levels that differ; 0 for one that is gone."""
     changed = {price: qty for price, qty in after.items() if before.get(price) != qty}
-    return changed
+    return changed | {price: 0 for price in before if price not in after}
 
 
 def _rows(count: int, kind: Kind, venue_ns: int, sequence: int) -> Rows:

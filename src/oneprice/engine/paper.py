@@ -15,9 +15,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-import numpy as np
 
-from oneprice.compute.books import apply_rows, make_books
 from oneprice.data.capture import Capture
 from oneprice.data.plan import CapturePlan, VenuePlan
 from oneprice.data.session import SessionWriter
@@ -25,9 +23,10 @@ from oneprice.engine.run import SESSION, Run, RunRecord, make_run_folder
 from oneprice.engine.settings import RunSettings
 from oneprice.engine.summary import RunSummary
 from oneprice.engine.view import FeedView, RunView, book_views
+from oneprice.engine.warm import Progress, warm_up
 from oneprice.model.errors import InputError
 from oneprice.model.instrument import Instrument
-from oneprice.model.tape import ROW, Rows
+from oneprice.model.tape import Rows
 from oneprice.model.time import NS_PER_S, SystemClock
 from oneprice.strategies.base import Strategy
 from oneprice.strategies.registry import make_strategy
@@ -66,8 +65,9 @@ class PaperRun:
         http: aiohttp.ClientSession,
         environment: str = "live",
         endpoints: Mapping[str, Endpoints] | None = None,
+        progress: Progress = lambda done, note: None,
     ) -> PaperRun:
-        """Ask the venues, let the strategies choose, lay out the connections and the folder."""
+        """Ask the venues, let the strategies choose, lay out the connections and the folder, make compiled code ready."""
         strategies = [make_strategy(name, dict(values)) for name, values in sorted(settings.strategies.items())]
         clock = SystemClock()
         capture = await Capture.prepare(
@@ -78,7 +78,7 @@ class PaperRun:
             raise InputError(
                 f"the strategies {', '.join(settings.strategies)} want nothing of what {', '.join(settings.venues)} list"
             )
-        warm_up(len(capture.instruments))
+        warm_up(capture.instruments, settings.venues, progress)
         return cls(settings, folder, capture, clock)
 
     async def go(self, *, duration_s: float | None = None) -> RunSummary:
@@ -198,8 +198,3 @@ def discover(strategies: Sequence[Strategy], listed: Sequence[Instrument]) -> li
     """What the strategies want among all that is listed."""
     wanted = {instrument.key: instrument for strategy in strategies for instrument in strategy.discover(listed)}
     return [wanted[key] for key in sorted(wanted)]
-
-
-def warm_up(count: int) -> None:
-    """Have the hot kernels compiled (or read from the disk cache) before the first row comes."""
-    apply_rows(make_books(count), np.zeros(1, dtype=ROW), 0, 0)
