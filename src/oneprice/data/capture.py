@@ -30,7 +30,7 @@ from oneprice.model.instrument import Instrument, InstrumentTable
 from oneprice.model.tape import GapReason, Kind, Rows, TapeWriter
 from oneprice.model.time import NS_PER_S, Clock
 from oneprice.venues.base import Channel, Request, Venue
-from oneprice.venues.feed import TIME, Command, FeedMachine, Fetch, Reconnect, Send
+from oneprice.venues.feed import TIME, Command, FeedMachine, Fetch, Reconnect, Send, decode_frame
 from oneprice.venues.registry import venue as find_venue
 
 _log = logging.getLogger("oneprice.data")
@@ -39,6 +39,7 @@ _CUT_ROWS = 4_096
 _CUT_IDLE_NS = NS_PER_S // 20  # without rows
 _FIRST_PROBES = 4
 _FIRST_PROBES_EVERY_S = 0.5
+_NO_DATA = b"{}"  # a control frame to every decoder
 NO_LINK = -1  # link number of what no link brought
 _INSTRUMENTS = "instruments"  # purpose of the answers that list them: of no use to a machine, but part of the record
 
@@ -142,8 +143,12 @@ class Capture:
             chosen += ours
             feeds += feeds_of(venue, plan.endpoints_of(venue), ours, plan.venues[name].channels)
             listed += [_listing(venue, request, answer) for request, answer in answers]
+        table = InstrumentTable(chosen)
+        for venue in venues.values():
+            # The first call compiles (once on a machine, for seconds): now, while no socket waits for it.
+            decode_frame(venue, table, _NO_DATA, TapeWriter())
         return cls(
-            plan, instruments=InstrumentTable(chosen), feeds=feeds, clients=clients, headers=headers, clock=clock,
+            plan, instruments=table, feeds=feeds, clients=clients, headers=headers, clock=clock,
             budgets=budgets, listed=sorted(listed, key=lambda record: record.recv_ns), rng=rng,
         )  # fmt: skip
 

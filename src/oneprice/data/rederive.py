@@ -74,7 +74,7 @@ def first_divergence(session: Session) -> Divergence | None:
         common = min(len(ours), len(theirs))
         differ = np.flatnonzero((_words(ours[:common]) != _words(theirs[:common])).any(axis=1))
         place = int(differ[0]) if len(differ) else common
-        if place < len(ours) or (place < len(theirs) and (len(differ) or session.state == "closed")):
+        if place < len(ours) or (place < len(theirs) and session.state == "closed"):
             return Divergence(
                 row=row + place,
                 recorded=view(ours[place], session.instruments) if place < len(ours) else None,
