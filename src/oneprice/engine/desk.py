@@ -168,7 +168,6 @@ class Desk:
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def _send(self, trade: Trade, legs: Sequence[Leg | Hedge], now_ns: int, books: Books) -> list[Decision]:
-        undoing = trade.unwinds > 0
         orders = [
             Order(
                 number=self.orders + place,
@@ -176,7 +175,8 @@ class Desk:
                 side=leg.side,
                 qty=leg.qty,
                 price=leg.limit_price,
-                reduce_only=leg.reduce_only if isinstance(leg, Leg) else undoing,
+                # A hedge is a plain order: the account's net position may be flat while this trade's is not.
+                reduce_only=isinstance(leg, Leg) and leg.reduce_only,
                 strategy=trade.strategy,
                 group=trade.number,
                 created_ns=now_ns,
@@ -186,7 +186,7 @@ class Desk:
         try:
             approved = self._checks.approve(
                 orders, now_ns=now_ns, books=books, in_flight=len(self._live), reserved=self._reserved(),
-                hedging=trade.completions > 0 or undoing,
+                hedging=trade.completions > 0 or trade.unwinds > 0,
             )  # fmt: skip
         except Refused as why:
             self.refused += 1

@@ -127,7 +127,7 @@ class TwoLeg:
                 Sighting(
                     what=What.EXIT, type=self._name, key=key, gross_bps=sized.gross_bps, net_bps=sized.net_bps,
                     legs=sized.legs, inputs=touch_prices(edge, market),
-                    reason="held for its longest time" if late else f"the spread has closed to {-back:.2f} bps",
+                    reason="held for its longest time" if late else f"leaving gives {back:+.2f} bps before fees",
                 )
             )  # fmt: skip
         return found
