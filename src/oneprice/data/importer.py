@@ -1,37 +1,35 @@
-"""Recordings of other recorders become sessions: `<local ns> <json>` lines (or `<epoch s>: <json>`), gzipped or bare.
+"""Recordings of other recorders become sessions.
 
-Every line goes the way a live frame goes: into the raw log, through the venue's feed machine, onto the tape. A line
-without a stream name that holds a book is the answer of a REST snapshot. Lines that cannot be used are counted and kept
-in `rejected.jsonl` with file, line and reason; a file that ends in the middle is read up to there. Files of one market
-that follow each other in time are one connection; files of several markets are merged by receive time."""
+Every line goes the way a live frame goes: into the raw log, through the venue's feed machine, onto the tape. A line that
+holds a book without a stream around it is the answer of a REST snapshot. Lines that cannot be used are counted and kept in
+`rejected.jsonl` with file, line and reason; a file that ends in the middle is read up to there. Files of one venue are one
+connection, also where one file follows another in time; files of several venues are merged by receive time."""
 
 from __future__ import annotations
 
-import gzip
 import heapq
-import math
-import re
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from oneprice.data.infer import Steps, infer_instrument, symbols_of
+from oneprice.data.infer import Steps, infer_instrument
 from oneprice.data.machines import Answer, Machines, Opened, with_body
 from oneprice.data.quality import SymbolQuality, measure
+from oneprice.data.recordings import Line, Recording, is_snapshot, snapshot_symbol
 from oneprice.data.session import FeedEntry, Record, RecordType, Session, SessionWriter
 from oneprice.model.errors import InputError
 from oneprice.model.instrument import Instrument, InstrumentTable
 from oneprice.model.tape import TapeWriter
-from oneprice.model.time import NS_PER_S
+from oneprice.model.time import NS_PER_S, iso_ms
 from oneprice.venues.base import Channel, Request, Subscription
-from oneprice.venues.feed import DEPTH, Command, Fetch
-from oneprice.venues.registry import venue as find_venue
+from oneprice.venues.feed import DEPTH, FeedMachine, Fetch
 
-_FLUSH_ROWS = 1 << 15
-_LINE = re.compile(rb"(\d{16,19}) ({.*)|(\d{9,10}\.\d+): ?({.*)", re.DOTALL)
-_EVENT_SYMBOL = re.compile(rb'"(?:s|symbol)":"([A-Z0-9_\-]+)"')
+REJECTED = "rejected.jsonl"
+_CHANNELS = (Channel.DEPTH, Channel.QUOTE, Channel.TRADE)
+_FLUSH_ROWS = 1 << 14
+_PROGRESS_LINES = 20_000
 _SHOWN_BYTES = 200
 
 Progress = Callable[[float, str], None]
@@ -49,87 +47,12 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Rejected(msgspec.Struct, frozen=True):
+    """A line of rejected.jsonl."""
+
     file: str
     line: int
     reason: str
     begins: str
-
-
-class _Recording:
-    """One file: its lines, its venue, and what a first pass learned of its symbols."""
-
-    def __init__(self, path: Path, venue: str | None) -> None:
-        if not path.is_file():
-            raise InputError(f"{path}: no such recording")
-        self.path = path
-        self.cut: str | None = None
-        self.steps: dict[str, Steps] = {}
-        self.first_ns = 0
-        name = venue
-        for _, recv_ns, frame in self.lines():
-            if recv_ns is None:
-                continue
-            self.first_ns = self.first_ns or recv_ns
-            name = name or _venue_of(frame)
-            for symbol in set(symbols_of(frame[:400])):
-                self.steps.setdefault(symbol, Steps()).add(frame)
-        if self.first_ns == 0:
-            raise InputError(
-                f"{path}: not one line is of the form '<local ns> <json>' or '<epoch seconds>: <json>'; nothing to import"
-            )
-        if name is None:
-            raise InputError(f"{path}: its frames are of no venue known here; name it with --venue")
-        self.venue = find_venue(name)
-        # A REST snapshot of spot names no symbol: it belongs to the only one of the file, and refines its steps.
-        only = next(iter(self.steps.values())) if len(self.steps) == 1 else None
-        if only is not None:
-            for _, recv_ns, frame in self.lines():
-                if recv_ns is not None and _is_snapshot(frame):
-                    only.add(frame)
-
-    def lines(self) -> Iterator[tuple[int, int | None, bytes]]:
-        """(line number, receive time, frame); time None: the line cannot be used, and frame is the line."""
-        with self.path.open("rb") as probe:
-            zipped = probe.read(2) == b"\x1f\x8b"
-        source = gzip.open(self.path, "rb") if zipped else self.path.open("rb")  # noqa: SIM115 (closed below)
-        with source as file:
-            number = 0
-            while True:
-                number += 1
-                try:
-                    line = file.readline()
-                except (EOFError, OSError, zlib.error) as wrong:
-                    self.cut = f"{self.path}: ends in the middle ({wrong}); read up to line {number - 1}"
-                    return
-                if not line:
-                    return
-                line = line.rstrip()
-                if not line:
-                    continue
-                found = _LINE.fullmatch(line)
-                if found is None or not line.endswith(b"}"):
-                    yield number, None, line
-                elif found[1] is not None:
-                    yield number, int(found[1]), found[2]
-                else:
-                    whole, _, part = found[3].partition(b".")
-                    yield number, int(whole) * NS_PER_S + int(part[:9].ljust(9, b"0")), found[4]
-
-
-def _venue_of(frame: bytes) -> str | None:
-    """The venue whose wire a frame is: by the fields that only it has."""
-    head = frame[:300]
-    if b'"topic"' in head and b'"data"' in head:
-        return "bybit_linear" if b'"L":' in head else "bybit_spot"
-    if b'"depthUpdate"' not in head:
-        return None
-    if b'"pu":' not in head:
-        return "binance_spot"
-    return "binance_coinm" if b'_PERP"' in head else "binance_usdm"
-
-
-def _is_snapshot(frame: bytes) -> bool:
-    return b'"lastUpdateId"' in frame[:120] and b'"stream"' not in frame[:40]
 
 
 def import_recordings(
@@ -140,132 +63,183 @@ def import_recordings(
     instruments: Sequence[Instrument] = (),
     progress: Progress = lambda done, note: None,
 ) -> ImportResult:
-    """Make one session of some recordings. `instruments` (by venue and symbol) take the place of inferred rules."""
-    if not paths:
-        raise InputError("no recording was named")
-    recordings = []
-    for place, path in enumerate(paths):
-        progress(place / (2 * len(paths)), f"looking at {path.name}")
-        recordings.append(_Recording(path, venue))
+    """Make one session of some recordings, closed and measured.
+
+    `venue` says whose frames they are where they do not tell; `instruments` take the place of rules read off the data, by
+    venue and symbol; `progress` is called now and then with the part that is done and a word about it. InputError for what
+    is no recording, before anything is written.
+    """
+    recordings = _look_at(paths, venue, progress)
     table = InstrumentTable(_instruments(recordings, instruments))
-    feeds = {name: number for number, name in enumerate(sorted({recording.venue.name for recording in recordings}))}
-    writer = SessionWriter(
-        out, table, source="import", created_ns=min(recording.first_ns for recording in recordings),
-        configuration={"recordings": [recording.path.name for recording in recordings]},
-    )  # fmt: skip
-    tape = TapeWriter(4 * _FLUSH_ROWS)
-    machines = Machines(table, tape)
-    rejected: list[_Rejected] = []
-    for name, number in feeds.items():
-        writer.add_feed(FeedEntry(number=number, venue=name, path="import", address="recording"))
-    opened: set[int] = set()
-    lines = 0
-    fetches: dict[int, Fetch] = {}
-    for recording, number, recv_ns, frame in _in_order(recordings, progress):
-        lines += 1
-        feed = feeds[recording.venue.name]
-        if recv_ns is None:
-            rejected.append(_reject(recording.path, number, "not of the form '<local ns> <json>'", frame))
-            continue
-        if feed not in opened:
-            opened.add(feed)
-            _tell(machines, writer, _opening(recording, feed, recv_ns, table))
-        if _is_snapshot(frame):
-            found = _EVENT_SYMBOL.search(frame[-300:]) or _EVENT_SYMBOL.search(frame[:300])
-            symbol = found[1].decode() if found else next(iter(recording.steps))
-            index = table.index(recording.venue.name, symbol)
-            asked = fetches.pop(index, None) or _asks_depth(recording, index)
-            answer = Answer(venue=recording.venue.name, fetch=asked, status=200)
-            record = Record(recv_ns, feed, RecordType.ANSWER, with_body(answer, frame))
-        else:
-            record = Record(recv_ns, feed, RecordType.TEXT, frame)
-        refused_before = sum(machine.rejections.total() for machine in machines.by_venue.values())
-        for command in _tell(machines, writer, record):
-            if isinstance(command, Fetch):
-                fetches[command.instrument] = command
-        machine = machines.machine(recording.venue.name)
-        if sum(other.rejections.total() for other in machines.by_venue.values()) > refused_before:
-            rejected.append(_reject(recording.path, number, machine.rejected[-1].reason, frame))
-        if tape.n >= _FLUSH_ROWS:
-            writer.rows(tape.take())
-            writer.flush()
-    writer.rows(tape.take())
-    (out / "rejected.jsonl").write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in rejected))
-    last_ns = int(tape_end_ns(writer))
-    writer.close(closed_ns=last_ns, statistics={"lines": lines, "rejected": len(rejected)})
+    importing = _Import(recordings, table, out)
+    importing.run(progress)
     session = Session.open(out)
     progress(1.0, "comparing books with quotes")
     return ImportResult(
         session=str(out),
-        seconds=round((last_ns - writer.manifest.created_ns) / NS_PER_S, 3),
-        lines=lines,
-        rejected=len(rejected),
+        seconds=round((importing.last_ns - session.manifest.created_ns) / NS_PER_S, 3),
+        lines=importing.line_count,
+        rejected=importing.rejected_count,
         symbols=tuple(measure(session)),
-        notes=tuple(recording.cut for recording in recordings if recording.cut is not None),
+        notes=tuple(importing.notes()),
     )
 
 
-def tape_end_ns(writer: SessionWriter) -> int:
-    """Receive time of the last row that a writer has been given and has flushed."""
-    writer.flush()
-    last_ns = 0
-    for rows in Session.open(writer.folder).rows():
-        last_ns = int(rows["ts_recv_ns"][-1])
-    return last_ns
+class _Import:
+    """One import under way."""
+
+    def __init__(self, recordings: Sequence[Recording], table: InstrumentTable, out: Path) -> None:
+        self._recordings = recordings
+        self._table = table
+        self._writer = SessionWriter(
+            out, table, source="import", created_ns=recordings[0].first_ns,
+            configuration={"recordings": [recording.path.name for recording in recordings]},
+        )  # fmt: skip
+        self._tape = TapeWriter(4 * _FLUSH_ROWS)
+        self._machines = Machines(table, self._tape)
+        self._fetches: dict[int, Fetch] = {}  # snapshots that the machines wait for, by instrument
+        self._feeds = {name: number for number, name in enumerate(sorted({one.venue.name for one in recordings}))}
+        self._unneeded: Counter[str] = Counter()  # snapshots of books that stood
+        self.line_count = 0
+        self.rejected_count = 0
+        self.last_ns = recordings[0].first_ns
+
+    def run(self, progress: Progress) -> None:
+        """Read every line in order of time, and close the session."""
+        total = sum(recording.line_count for recording in self._recordings)
+        for name in self._feeds:
+            self._open(name)
+        with (self._writer.folder / REJECTED).open("wb") as rejected:
+            for recording, line in _in_order(self._recordings):
+                if self.line_count % _PROGRESS_LINES == 0:
+                    progress(0.5 + 0.45 * self.line_count / total, f"{self.line_count:,} lines")
+                self.line_count += 1
+                reason = self._take(recording, line)
+                if reason:
+                    self.rejected_count += 1
+                    begins = line.frame[:_SHOWN_BYTES].decode(errors="replace")
+                    entry = _Rejected(recording.path.name, line.number, reason, begins)
+                    rejected.write(msgspec.json.encode(entry) + b"\n")
+                if self._tape.n >= _FLUSH_ROWS:
+                    self._writer.rows(self._tape.take())
+        self._writer.rows(self._tape.take())
+        self._writer.close(
+            closed_ns=self.last_ns, statistics={"lines": self.line_count, "rejected": self.rejected_count}
+        )
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know of the import, the worst first."""
+        yield from (recording.cut for recording in self._recordings if recording.cut)
+        yield from _overlaps(self._recordings)
+        for index, instrument in enumerate(self._table):
+            join = self._machines.machine(instrument.venue).joins.get(index)
+            if join is not None and join.book_id < 0:
+                yield f"{instrument.key}: no book stands at the end, because no snapshot joins the depth before it"
+        for key, count in sorted(self._unneeded.items()):
+            yield f"{key}: {count} snapshots were left out, because the book stood"
+        inferred = [instrument.key for instrument in self._table if instrument.rules_inferred]
+        if inferred:
+            yield f"tick, lot and currencies are inferred from the data, fees are the venue's usual ones: {', '.join(inferred)}"
+
+    def _open(self, name: str) -> None:
+        """One connection for all recordings of a venue, open from the first line on."""
+        number = self._feeds[name]
+        venue = self._machines.machine(name).venue
+        wanted = tuple(
+            Subscription(channel=channel, symbol=instrument.symbol)
+            for _, instrument in self._table.of_venue(name)
+            for channel in _CHANNELS
+            if channel in venue.channels
+        )
+        opened = msgspec.json.encode(Opened(venue=name, path="import", subscriptions=wanted))
+        self._writer.add_feed(FeedEntry(number=number, venue=name, path="import", address="recording"))
+        self._tell(Record(self.last_ns, number, RecordType.OPENED, opened))
+
+    def _take(self, recording: Recording, line: Line) -> str:
+        """Use a line; → why it cannot be used, or nothing."""
+        if line.recv_ns is None:
+            return "not of the form '<local ns> <json>' or '<epoch seconds>: <json>'"
+        # A recorder's clock may step back; the tape's time does not.
+        self.last_ns = max(self.last_ns, line.recv_ns)
+        machine = self._machines.machine(recording.venue.name)
+        record = Record(self.last_ns, self._feeds[recording.venue.name], RecordType.TEXT, line.frame)
+        if is_snapshot(line.frame):
+            symbol = snapshot_symbol(line.frame) or recording.only_symbol
+            if symbol is None:
+                return "a snapshot that names no symbol, in a recording of several"
+            index = self._table.index(recording.venue.name, symbol)
+            payload = self._answer(machine, index, line.frame)
+            if payload is None:
+                self._unneeded[self._table[index].key] += 1
+                return ""
+            record = msgspec.structs.replace(record, type=RecordType.ANSWER, payload=payload)
+        refused = machine.rejections.total()
+        self._tell(record)
+        return machine.rejected[-1].reason if machine.rejections.total() > refused else ""
+
+    def _answer(self, machine: FeedMachine, index: int, body: bytes) -> bytes | None:
+        """A snapshot as the answer that the machine waits for; None when it waits for none."""
+        if machine.joins[index].book_id >= 0:
+            return None
+        unasked = Fetch(purpose=DEPTH, instrument=index, request=Request(method="GET", path="recorded"))
+        fetch = self._fetches.pop(index, unasked)
+        return with_body(Answer(venue=machine.venue.name, fetch=fetch, status=200), body)
+
+    def _tell(self, record: Record) -> None:
+        """Write a record down, tell it to its machine, and remember which snapshots that one now waits for."""
+        self._writer.frame(record.recv_ns, record.feed, record.type, record.payload)
+        for command in self._machines.tell(record):
+            if isinstance(command, Fetch):
+                self._fetches[command.instrument] = command
 
 
-def _instruments(recordings: Sequence[_Recording], given: Sequence[Instrument]) -> Iterator[Instrument]:
+def _look_at(paths: Sequence[Path], venue: str | None, progress: Progress) -> list[Recording]:
+    """The recordings in order of their beginnings."""
+    if not paths:
+        raise InputError("no recording was named")
+    twice = [name for name, count in Counter(str(path.resolve()) for path in paths).items() if count > 1]
+    if twice:
+        raise InputError(f"{twice[0]}: this recording was named twice")
+    recordings = []
+    for place, path in enumerate(paths):
+        progress(place / (2 * len(paths)), f"looking at {path.name}")
+        recordings.append(Recording(path, venue))
+    return sorted(recordings, key=lambda recording: (recording.first_ns, recording.path.name))
+
+
+def _instruments(recordings: Sequence[Recording], given: Sequence[Instrument]) -> Iterator[Instrument]:
+    """Each symbol of the recordings: as given, else as inferred from all that was seen of it."""
     known = {instrument.key: instrument for instrument in given}
-    steps: dict[tuple[str, str], Steps] = {}
-    venues = {recording.venue.name: recording.venue for recording in recordings}
+    seen: dict[str, tuple[Recording, str, Steps]] = {}
     for recording in recordings:
-        for symbol, seen in recording.steps.items():
-            common = steps.setdefault((recording.venue.name, symbol), Steps())
-            common.price, common.qty = math.gcd(common.price, seen.price), math.gcd(common.qty, seen.qty)
-    for (name, symbol), seen in steps.items():
-        yield known.get(f"{name}:{symbol}") or infer_instrument(venues[name], symbol, seen)
+        for symbol, steps in recording.steps.items():
+            key = f"{recording.venue.name}:{symbol}"
+            seen.setdefault(key, (recording, symbol, Steps()))[2].merge(steps)
+    for key, (recording, symbol, steps) in seen.items():
+        yield known.get(key) or infer_instrument(recording.venue, symbol, steps)
 
 
-def _in_order(
-    recordings: Sequence[_Recording], progress: Progress
-) -> Iterator[tuple[_Recording, int, int | None, bytes]]:
-    """The lines of all recordings by receive time; an unusable line comes with the usable one before it."""
+def _in_order(recordings: Sequence[Recording]) -> Iterator[tuple[Recording, Line]]:
+    """The lines of all recordings by receive time; an unusable line comes behind the usable one before it."""
 
-    def keyed(place: int, recording: _Recording) -> Iterator[tuple[int, int, int, int | None, bytes]]:
+    def keyed(place: int, recording: Recording) -> Iterator[tuple[int, int, Line]]:
         last_ns = recording.first_ns
-        for number, recv_ns, frame in recording.lines():
-            # A recorder's clock may step back; the tape's time does not.
-            last_ns = max(last_ns, recv_ns if recv_ns is not None else last_ns)
-            yield last_ns, place, number, None if recv_ns is None else last_ns, frame
+        for line in recording.lines():
+            last_ns = max(last_ns, line.recv_ns or 0)
+            yield last_ns, place, line
 
-    ordered = sorted(recordings, key=lambda recording: (recording.first_ns, recording.path.name))
-    streams = [keyed(place, recording) for place, recording in enumerate(ordered)]
-    total = len(ordered)
-    for count, (_, place, number, recv_ns, frame) in enumerate(heapq.merge(*streams, key=lambda item: item[:3])):
-        if count % 20_000 == 0:
-            progress(0.5 + 0.45 * place / total, f"{count:,} lines")
-        yield ordered[place], number, recv_ns, frame
+    streams = [keyed(place, recording) for place, recording in enumerate(recordings)]
+    for _, place, line in heapq.merge(*streams, key=lambda item: item[:2]):
+        yield recordings[place], line
 
 
-def _opening(recording: _Recording, feed: int, recv_ns: int, table: InstrumentTable) -> Record:
-    symbols = [instrument.symbol for _, instrument in table.of_venue(recording.venue.name)]
-    wanted = tuple(
-        Subscription(channel=channel, symbol=symbol)
-        for symbol in symbols
-        for channel in (Channel.DEPTH, Channel.QUOTE, Channel.TRADE)
-    )
-    opened = Opened(venue=recording.venue.name, path="import", subscriptions=wanted)
-    return Record(recv_ns, feed, RecordType.OPENED, msgspec.json.encode(opened))
-
-
-def _asks_depth(recording: _Recording, index: int) -> Fetch:
-    return Fetch(purpose=DEPTH, instrument=index, request=Request(method="GET", path="recorded"))
-
-
-def _tell(machines: Machines, writer: SessionWriter, record: Record) -> Sequence[Command]:
-    writer.frame(record.recv_ns, record.feed, record.type, record.payload)
-    return machines.tell(record)
-
-
-def _reject(path: Path, line: int, reason: str, frame: bytes) -> _Rejected:
-    return _Rejected(path.name, line, reason, frame[:_SHOWN_BYTES].decode(errors="replace"))
+def _overlaps(recordings: Sequence[Recording]) -> Iterator[str]:
+    for place, late in enumerate(recordings):
+        for early in recordings[:place]:
+            common = set(early.steps) & set(late.steps)
+            if early.venue.name == late.venue.name and common and late.first_ns <= early.last_ns:
+                end_ns = min(early.last_ns, late.last_ns)
+                yield (
+                    f"{early.path} and {late.path} both hold {min(common)} from {iso_ms(late.first_ns)} to {iso_ms(end_ns)}: "
+                    "its trades and quotes are on the tape twice"
+                )

@@ -1,8 +1,9 @@
 """Instruments read off the data, for recordings that carry no instrument list.
 
 Exponents, tick and lot are the greatest common divisors of all prices and quantities seen: never finer than the data
-needs, possibly coarser than the venue's own (a recording without odd prices cannot know of them). Such an instrument
-says `rules_inferred`. Its currencies are told by known quote suffixes, which is a guess where a list would be a fact."""
+needs, possibly coarser than the venue's own (a recording without odd prices cannot know of them) or finer (old orders of
+finer rules may still rest in the book). Such an instrument says `rules_inferred`. Its currencies are told by known quote
+suffixes, which is a guess where a list would be a fact."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from oneprice.venues.base import Venue
 _QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD", "EUR", "BTC", "ETH", "BNB")
 _EIGHT_HOURS_NS = 8 * 3600 * NS_PER_S
 _DIGITS = 8  # finest step that is looked for: 10^-8
+_EXPIRY_DIGITS = 6  # BTCUSD_240927 expires; BTCUSD_PERP does not
 _FEES = {
     InstrumentKind.SPOT: (Decimal("0.001"), Decimal("0.001")),
     InstrumentKind.PERP: (Decimal("0.0002"), Decimal("0.0005")),
@@ -47,6 +49,11 @@ class Steps:
         for qty in _QTY.findall(frame):
             self.qty = math.gcd(self.qty, _units(qty))
 
+    def merge(self, other: Steps) -> None:
+        """Take what another has seen of the same symbol."""
+        self.price = math.gcd(self.price, other.price)
+        self.qty = math.gcd(self.qty, other.qty)
+
 
 def _units(text: bytes) -> int:
     whole, _, places = text.partition(b".")
@@ -66,7 +73,8 @@ def _split(units: int) -> tuple[int, int]:
 
 def infer_instrument(venue: Venue, symbol: str, steps: Steps) -> Instrument:
     """An instrument of a venue from its symbol and what was seen of it."""
-    name = symbol.split("_", maxsplit=1)[0]
+    name, _, term = symbol.partition("_")
+    is_dated = len(term) == _EXPIRY_DIGITS and term.isdigit()
     quote = next((quote for quote in _QUOTES if name.endswith(quote) and len(name) > len(quote)), None)
     if quote is None:
         raise InputError(
@@ -81,8 +89,8 @@ def infer_instrument(venue: Venue, symbol: str, steps: Steps) -> Instrument:
     return Instrument(
         venue=venue.name,
         symbol=symbol,
-        canonical=f"{base}/{quote}" + (f":{settle}" if settle else ""),
-        kind=venue.kind,
+        canonical=f"{base}/{quote}" + (f":{settle}" if settle else "") + (f"-{term}" if is_dated else ""),
+        kind=InstrumentKind.FUTURE if is_dated else venue.kind,
         base=base,
         quote=quote,
         settle=settle,
@@ -96,7 +104,7 @@ def infer_instrument(venue: Venue, symbol: str, steps: Steps) -> Instrument:
         maker_fee=maker_fee,
         taker_fee=taker_fee,
         fee_in_received=venue.kind is InstrumentKind.SPOT,
-        funding_interval_ns=0 if venue.kind is InstrumentKind.SPOT else _EIGHT_HOURS_NS,
+        funding_interval_ns=0 if venue.kind is InstrumentKind.SPOT or is_dated else _EIGHT_HOURS_NS,
         rules_inferred=True,
     )
 

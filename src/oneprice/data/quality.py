@@ -1,9 +1,9 @@
 """How good a tape is, told by the tape itself: gaps, crossed books, and whether the book agrees with the venue.
 
 Some venues number every state of a book and publish its best bid and ask in a stream of their own under the same numbers.
-There the newest quote within the ids of a depth message must be what the book shows after it. The quote may come first or
-last: the newest quotes are kept by id, and a depth message waits until a quote behind it has come, so that none within it
-is still to come. A gap or a new connection starts the comparison anew, because quotes may be missing, too."""
+Wherever a depth message ends at the id of a quote, book and quote must say the same. The quote may come first or last: the
+newest of both are kept by id until the other one comes. (The newest quote *before* a depth message's last id is not
+comparable: an order that sweeps several levels makes several ids and only one quote, at its end.)"""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from oneprice.data.clock_offset import one_way_offset_ms
 from oneprice.data.session import Session, joined
 from oneprice.model.errors import InputError
 from oneprice.model.instrument import Instrument
-from oneprice.model.tape import ASK, LAST, SNAPSHOT, Kind, Rows
+from oneprice.model.tape import LAST, Kind, Rows
 from oneprice.venues.registry import venue
 
 _DEPTH, _QUOTE, _TRADE, _GAP = int(Kind.DEPTH), int(Kind.QUOTE), int(Kind.TRADE), int(Kind.GAP)
-_RING = 1024  # newest quotes, and depth messages that wait for one, by instrument
+_RING = 4096  # update ids kept by instrument
 _SHOWN = 5
 _TOP = 4  # bid, bid size, ask, ask size
 # Columns of `counts`.
 _ROWS, _TRADES, _MESSAGES, _CROSSED, _COMPARED, _AGREED, _COUNTS = range(7)
-# Columns of `state`: quotes so far, depth messages so far, those of them that have been compared, feed of the quotes.
-_QUOTES, _WAITED, _DONE, _FEED, _STATE = range(5)
+_BOOK, _VENUE = 0, 1  # sources of a top
 
 
 class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +39,7 @@ class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SymbolQuality(msgspec.Struct, frozen=True, kw_only=True):
-    """What the tape says of one instrument. `bbo_agreement`: share of comparable depth messages; None: none was comparable.
+    """What the tape says of one instrument. `bbo_agreement`: share of comparable update ids; None: none was comparable.
 
     `clock_offset_ms` is local − venue, with the quickest message's one-way delay in it; None without venue times.
     `crossed` counts the messages after which the book showed bid >= ask. Times are receive times in ns, 0 without rows.
@@ -61,41 +60,37 @@ class SymbolQuality(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @njit(cache=True)
-def _settle(i, state, quotes, waiting, counts, differences):
-    """Compare the depth messages of instrument i whose newest quote is known by now."""
-    newest = quotes[i, (state[i, _QUOTES] - 1) % _RING, 0]
-    while state[i, _DONE] < state[i, _WAITED]:
-        slot = state[i, _DONE] % _RING
-        before, last = waiting[i, slot, 0], waiting[i, slot, 1]
-        if newest < last:
-            return
-        state[i, _DONE] += 1
-        k = state[i, _QUOTES] - 1
-        oldest = max(0, state[i, _QUOTES] - _RING)
-        while k >= oldest and quotes[i, k % _RING, 0] > last:
-            k -= 1
-        if k < oldest or quotes[i, k % _RING, 0] <= before:
-            continue
-        counts[i, _COMPARED] += 1
-        same = True
+def _compare(i, source, update, top, ids, tops, counts, differences):
+    """Keep what a source says of an update id, or compare it where the other source has said it before."""
+    slot = update % _RING
+    other = 1 - source
+    ids[i, source, slot] = update
+    tops[i, source, slot, 0], tops[i, source, slot, 1] = top[0], top[1]
+    tops[i, source, slot, 2], tops[i, source, slot, 3] = top[2], top[3]
+    if ids[i, other, slot] != update:
+        return
+    ids[i, source, slot] = -1
+    ids[i, other, slot] = -1
+    counts[i, _COMPARED] += 1
+    same = True
+    for part in range(_TOP):
+        if tops[i, _BOOK, slot, part] != tops[i, _VENUE, slot, part]:
+            same = False
+    if same:
+        counts[i, _AGREED] += 1
+        return
+    shown = counts[i, _COMPARED] - counts[i, _AGREED] - 1
+    if shown < _SHOWN:
+        differences[i, shown, 0] = update
         for part in range(_TOP):
-            if waiting[i, slot, 2 + part] != quotes[i, k % _RING, 1 + part]:
-                same = False
-        if same:
-            counts[i, _AGREED] += 1
-        else:
-            shown = counts[i, _COMPARED] - counts[i, _AGREED] - 1
-            if shown < _SHOWN:
-                differences[i, shown, 0] = last
-                for part in range(_TOP):
-                    differences[i, shown, 1 + part] = waiting[i, slot, 2 + part]
-                    differences[i, shown, 1 + _TOP + part] = quotes[i, k % _RING, 1 + part]
+            differences[i, shown, 1 + part] = tops[i, _BOOK, slot, part]
+            differences[i, shown, 1 + _TOP + part] = tops[i, _VENUE, slot, part]
 
 
 @njit(cache=True)
-def _measure(books, rows, numbered, state, quotes, waiting, counts, span, differences):
-    """One pass. By instrument: quotes[RING, id and top], waiting[RING, id before, id and top], differences[SHOWN, id and
-    both tops]; `numbered`: whether its quotes and depth share one numbering."""
+def _measure(books, rows, numbered, ids, tops, counts, span, differences):
+    """One pass. By instrument: ids[2 sources, RING], tops[2, RING, 4], counts, span[first and last time], differences[SHOWN,
+    id and both tops]; `numbered`: whether its quotes and depth share one numbering."""
     k = 0
     n = rows.shape[0]
     while k < n:
@@ -107,51 +102,27 @@ def _measure(books, rows, numbered, state, quotes, waiting, counts, span, differ
         if kind == _DEPTH:
             while k < n and rows[k - 1].flags & LAST == 0 and rows[k].kind == _DEPTH and rows[k].instrument == i:
                 k += 1
-        elif kind == _QUOTE and rows[begin].flags & ASK == 0 and k < n and rows[k].kind == _QUOTE:
+        elif kind == _QUOTE and rows[begin].flags & LAST == 0 and k < n and rows[k].kind == _QUOTE:
             k += 1
         counts[i, _ROWS] += k - begin
         if span[i, 0] == 0:
             span[i, 0] = rows[begin].ts_recv_ns
         span[i, 1] = rows[begin].ts_recv_ns
-        before = books.book_id[i]
-        apply_rows(books, rows, begin, k)
         if kind == _TRADE:
             counts[i, _TRADES] += 1
-        elif kind == _GAP:
-            state[i, _QUOTES] = 0
-            state[i, _DONE] = state[i, _WAITED]
-        elif kind == _DEPTH:
-            counts[i, _MESSAGES] += 1
-            counts[i, _CROSSED] += books.crossed[i]
-            if numbered[i] == 0 or books.valid[i] == 0:
-                continue
-            last = books.book_id[i]
-            slot = state[i, _WAITED] % _RING
-            state[i, _WAITED] += 1
-            state[i, _DONE] = max(state[i, _DONE], state[i, _WAITED] - _RING)
-            # Of a snapshot only the very state that it shows is known.
-            waiting[i, slot, 0] = last - 1 if rows[begin].flags & SNAPSHOT else before
-            waiting[i, slot, 1] = last
-            waiting[i, slot, 2] = books.best_bid[i]
-            waiting[i, slot, 3] = books.best_bid_qty[i]
-            waiting[i, slot, 4] = books.best_ask[i]
-            waiting[i, slot, 5] = books.best_ask_qty[i]
-            if state[i, _QUOTES] > 0:
-                _settle(i, state, quotes, waiting, counts, differences)
-        elif kind == _QUOTE and k - begin == 2 and numbered[i] == 1:
-            update = rows[begin].sequence
-            newest = quotes[i, (state[i, _QUOTES] - 1) % _RING, 0]
-            if state[i, _FEED] != rows[begin].feed or update <= newest:
-                state[i, _QUOTES] = 0
-                state[i, _FEED] = rows[begin].feed
-            slot = state[i, _QUOTES] % _RING
-            state[i, _QUOTES] += 1
-            quotes[i, slot, 0] = update
-            quotes[i, slot, 1] = rows[begin].price
-            quotes[i, slot, 2] = rows[begin].qty
-            quotes[i, slot, 3] = rows[begin + 1].price
-            quotes[i, slot, 4] = rows[begin + 1].qty
-            _settle(i, state, quotes, waiting, counts, differences)
+        elif kind == _QUOTE:
+            if k - begin == 2 and numbered[i] == 1:
+                bid, ask = rows[begin], rows[begin + 1]
+                top = (bid.price, bid.qty, ask.price, ask.qty)
+                _compare(i, _VENUE, bid.sequence, top, ids, tops, counts, differences)
+        elif kind in (_DEPTH, _GAP):
+            apply_rows(books, rows, begin, k)
+            if kind == _DEPTH:
+                counts[i, _MESSAGES] += 1
+                counts[i, _CROSSED] += books.crossed[i]
+                if numbered[i] == 1 and books.valid[i] == 1:
+                    top = (books.best_bid[i], books.best_bid_qty[i], books.best_ask[i], books.best_ask_qty[i])
+                    _compare(i, _BOOK, books.book_id[i], top, ids, tops, counts, differences)
 
 
 def measure(session: Session) -> list[SymbolQuality]:
@@ -161,9 +132,8 @@ def measure(session: Session) -> list[SymbolQuality]:
     books = make_books(count)
     # Where a book begins in the stream itself, its ids count that stream's messages and compare with nothing else.
     numbered = np.array([venue(one.venue).sequencing.joins_rest for one in instruments], dtype=np.uint8)
-    state = np.zeros((count, _STATE), dtype=np.int64)
-    quotes = np.zeros((count, _RING, 1 + _TOP), dtype=np.int64)
-    waiting = np.zeros((count, _RING, 2 + _TOP), dtype=np.int64)
+    ids = np.full((count, 2, _RING), -1, dtype=np.int64)
+    tops = np.zeros((count, 2, _RING, _TOP), dtype=np.int64)
     counts = np.zeros((count, _COUNTS), dtype=np.int64)
     span = np.zeros((count, 2), dtype=np.int64)
     differences = np.zeros((count, _SHOWN, 1 + 2 * _TOP), dtype=np.int64)
@@ -173,7 +143,7 @@ def measure(session: Session) -> list[SymbolQuality]:
         rows = joined([*held, chunk])
         whole = _end_of_last_message(rows)
         held, rows = [rows[whole:]], rows[:whole]
-        _measure(books, rows, numbered, state, quotes, waiting, counts, span, differences)
+        _measure(books, rows, numbered, ids, tops, counts, span, differences)
         _gather_times(rows, delays)
     return [
         SymbolQuality(

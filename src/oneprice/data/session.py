@@ -326,25 +326,30 @@ class Session:
 def check_folder(folder: Path) -> list[Damage]:
     """Everything in a session's folder that is not as it was written, with the file and the byte from which that may be so.
 
-    A closed session is held against the hashes of its sealed manifest. A cut one has none of its logs yet: their blocks'
-    own checksums decide. SessionError for a folder that holds no session.
+    A closed session is held against the hashes of its sealed manifest. A cut one has none of its logs yet, and a manifest
+    that is not the sealed one proves nothing: then the blocks' own checksums decide. SessionError for a folder that holds
+    no session.
     """
     seal = manifest.check_seal(folder) if folder.is_dir() else None
+    found = [seal] if seal is not None else []
     try:
         read = _read_manifest(folder)
-    except SessionError as wrong:
+    except SessionError:
         if seal is None or seal.what == "missing":
             raise
-        return [msgspec.structs.replace(seal, what=f"{seal.what}; {wrong}")]
-    found = [seal] if seal is not None else []
+        return found + _damaged_blocks(folder)
+    if seal is not None and seal.file == manifest.NAME:
+        return found + _damaged_blocks(folder)
     found += manifest.check_files(folder, read.files)
-    if read.state == "closed":
-        known = {entry.path for entry in read.files}
-        for path in manifest.files_below(folder):
-            name = path.relative_to(folder).as_posix()
-            if name not in known:
-                found.append(Damage(file=name, offset=0, what="not in the manifest"))
-        return found
+    if read.state != "closed":
+        return found + _damaged_blocks(folder)
+    known = {entry.path for entry in read.files}
+    names = (path.relative_to(folder).as_posix() for path in manifest.files_below(folder))
+    return found + [Damage(file=name, offset=0, what="not in the manifest") for name in names if name not in known]
+
+
+def _damaged_blocks(folder: Path) -> list[Damage]:
+    found = []
     for log, kind in _KINDS.items():
         paths = _segments(folder, log)
         for path in paths:
