@@ -19,7 +19,11 @@ from command import oneprice
         (["run", "--config", "missing.toml"], 2, "no such configuration file"),
         (["demo", "--fault", "gab"], 2, "did you mean 'gap'?"),
         (["capture-trades", "--symbol", "BTCUSDT"], 2, "--out"),
-        (["import-recording", "missing.gz", "--out", "S"], 2, "missing.gz: this recording cannot be read: No such file"),
+        (
+            ["import-recording", "missing.gz", "--out", "S"],
+            2,
+            "missing.gz: this recording cannot be read: No such file",
+        ),
         (["decode", "{}", "--venue", "binance_spott"], 2, "did you mean 'binance_spot'?"),
         (["run", "--mode", "live"], 2, "--mode paper"),
     ],
