@@ -164,7 +164,11 @@ class OrderCalls:
                 else (-1116, "Invalid orderType.")
             )
             raise BinanceError(code, text)
-        time_in_force = _TIMES.get(params.get("timeInForce", "GTC"), TimeInForce.GTC)
+        if params.get("side") not in ("BUY", "SELL"):
+            raise BinanceError(-1102, "Mandatory parameter 'side' was not sent, was empty/null, or malformed.")
+        if params.get("timeInForce", "GTC") not in _TIMES:
+            raise BinanceError(-1115, "Invalid timeInForce.")
+        time_in_force = _TIMES[params.get("timeInForce", "GTC")]
         if kind == "LIMIT_MAKER":
             time_in_force = TimeInForce.POST_ONLY
         elif kind == "MARKET":
