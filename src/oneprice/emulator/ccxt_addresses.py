@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ccxt
+
 from oneprice.venues.base import Endpoints
 
 
 def binance_overrides(endpoints: Mapping[str, Endpoints]) -> dict[str, Any]:
-    """Constructor options for ccxt's `binance`: REST, streams, user data, and which markets to load."""
+    """Constructor options for ccxt's `binance`: REST, streams, user data, and which markets to load.
+
+    ccxt picks its table of futures error codes by the host's name, which loopback does not have: the codes that only
+    that table knows are added to the common one, so that errors come as they do from the venue.
+    """
     api: dict[str, Any] = {"ws": {"ws-api": {}}}
     types = []
     spot, usdm = endpoints.get("binance_spot"), endpoints.get("binance_usdm")
@@ -28,9 +34,12 @@ def binance_overrides(endpoints: Mapping[str, Endpoints]) -> dict[str, Any]:
         api["ws"]["linear"] = f"{usdm.ws['public'].removesuffix('/public')}/ws"
         api["ws"]["ws-api"]["linear"] = usdm.ws["ws-api"]
         types.append("linear")
+    tables = ccxt.binance().describe()["exceptions"]
+    futures = {code: error for code, error in tables["linear"]["exact"].items() if code not in tables["exact"]}
     return {
         "urls": {"api": api},
         "options": {"fetchMarkets": {"types": types}, "fetchCurrencies": False, "fetchMargins": False},
+        "exceptions": {"exact": futures if usdm is not None else {}},
     }
 
 

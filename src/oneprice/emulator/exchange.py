@@ -473,7 +473,8 @@ class Exchange:
         self._events.append(BalanceChanged(account=account, balances=balances, reason=reason, ts_ns=now_ns))
 
     def _level(self, symbol: str, side: Side, price: int, now_ns: int) -> None:
-        self._ids[symbol] += 1
+        # Perpetuals share one sequence of update ids: a symbol's own ids jump.
+        self._ids[symbol] = self._ids[symbol] + 1 if self.spot else max(self._ids.values()) + 1
         self._events.append(
             LevelChanged(
                 symbol=symbol, side=side, price=price, qty=self._books[symbol].total(side, price),

@@ -1,4 +1,8 @@
-"""What Binance's REST servers share: error bodies, signatures, the weight budget with its headers, faults."""
+"""The gate of Binance's servers: every request passes limits, faults, key, signature and time before it is a call.
+
+A signed request carries `X-MBX-APIKEY`, a `timestamp` and, over query and body joined without a separator, a hex
+HMAC-SHA256 as `signature`. In the WebSocket API all parameters but the signature are signed, sorted by name, not
+percent-encoded. Source: Binance documentation, Request security."""
 
 from __future__ import annotations
 
@@ -11,168 +15,174 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from oneprice.emulator.events import Reject, RejectCode
+from oneprice.emulator.events import Reject
 from oneprice.emulator.faults import FaultKind, FaultPlan
-from oneprice.model.time import NS_PER_MS, NS_PER_S, Clock
+from oneprice.emulator.http_binance_errors import BinanceError, Params, needed, rejected, whole
+from oneprice.emulator.http_binance_limits import OrderBudget, WeightBudget
+from oneprice.model.time import NS_PER_MS, Clock
 
-Params = Mapping[str, str]
-_WINDOW_NS = 60 * NS_PER_S
-
-# Reject → (HTTP status, spot code, futures code)
-_CODES: Mapping[RejectCode, tuple[int, int]] = {
-    RejectCode.INSUFFICIENT_BALANCE: (-2010, -2019),
-    RejectCode.WOULD_TAKE: (-2010, -5022),
-    RejectCode.MIN_NOTIONAL: (-1013, -4164),
-    RejectCode.LOT_SIZE: (-1013, -4023),
-    RejectCode.TICK_SIZE: (-1013, -4014),
-    RejectCode.PRICE_BAND: (-1013, -4016),
-    RejectCode.UNKNOWN_SYMBOL: (-1121, -1121),
-    RejectCode.UNKNOWN_ORDER: (-2013, -2013),
-    RejectCode.DUPLICATE_CLIENT_ID: (-2010, -4116),
-    RejectCode.REDUCE_ONLY: (-2022, -2022),
-    RejectCode.QTY_RANGE: (-1013, -4005),
-    RejectCode.MAX_ORDERS: (-2010, -2025),
-}
-_FUTURES_TEXT = {
-    RejectCode.INSUFFICIENT_BALANCE: "Margin is insufficient.",
-    RejectCode.WOULD_TAKE: "Due to the order could not be executed as maker, the Post Only order will be rejected.",
-    RejectCode.MIN_NOTIONAL: "Order's notional must be no smaller than 5 (unless you choose reduce only).",
-}
-
-
-class BinanceError(Exception):
-    """An error answer."""
-
-    def __init__(self, code: int, message: str, status: int = 400, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.code, self.message, self.status, self.headers = code, message, status, dict(headers or {})
-
-
-def rejected(reject: Reject, *, futures: bool, cancel: bool = False) -> BinanceError:
-    """A market's refusal in the venue's words."""
-    code = _CODES[reject.code][1 if futures else 0]
-    if cancel and reject.code is RejectCode.UNKNOWN_ORDER:
-        code = -2011
-    text = _FUTURES_TEXT.get(reject.code, str(reject)) if futures else str(reject)
-    return BinanceError(code, "Unknown order sent." if code == -2011 else text)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Route = tuple[str, str, Handler]
+Weight = int | Callable[[Params], int]
+_MICROSECONDS = 10**15  # a timestamp from here on counts microseconds
 
 
 class Gate:
-    """Between the socket and a handler: parameters, weight, signature, faults, errors."""
+    """Between the socket and a call."""
 
     def __init__(
-        self, venue: str, *, clock: Clock, faults: FaultPlan, keys: Mapping[str, tuple[str, str]], weight_limit: int
+        self, venue: str, *, clock: Clock, faults: FaultPlan, keys: Mapping[str, tuple[str, str]], futures: bool
     ) -> None:
+        self.futures = futures
+        self.weight = WeightBudget(clock=clock, futures=futures)
+        self.orders = OrderBudget(clock=clock, futures=futures)
         self._venue = venue
         self._clock = clock
         self._faults = faults
         self._keys = keys
-        self._weight_limit = weight_limit
-        self._window = 0
-        self._used = 0
 
-    def now_ns(self) -> int:
-        """The venue's time: this machine's, and what a clock fault adds."""
-        now_ns = self._clock.now_ns()
-        return now_ns + self._faults.skew_ns(self._venue, now_ns)
+    # -- time ---------------------------------------------------------------------------------------------------------
 
-    def public(
-        self, handler: Callable[[Params], object], *, weight: int = 1
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def clock_ns(self) -> int:
+        """This machine's time, by which the market and the faults run."""
+        return self._clock.now_ns()
+
+    def skew_ns(self) -> int:
+        """What a clock fault adds to every time that the venue tells."""
+        return self._faults.skew_ns(self._venue, self._clock.now_ns())
+
+    def now_ms(self) -> int:
+        """The venue's time as it tells it."""
+        return (self.clock_ns() + self.skew_ns()) // NS_PER_MS
+
+    def takes(self, kind: FaultKind, symbol: str = "") -> bool:
+        """Whether a fault of this kind happens here now."""
+        return self._faults.take(kind, self._venue, symbol, now_ns=self.clock_ns()) is not None
+
+    # -- REST ---------------------------------------------------------------------------------------------------------
+
+    def public(self, handler: Callable[[Params], object], *, weight: Weight = 1) -> Handler:
+        """A call that anybody may make."""
+
         async def answer(request: web.Request) -> web.StreamResponse:
-            return await self._guarded(request, weight, handler)
+            return await self._guarded(request, weight, 0, lambda params, headers: handler(params))
 
         return answer
 
     def signed(
-        self, handler: Callable[[str, Params], object], *, weight: int = 1, key_only: bool = False
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        self, handler: Callable[[str, Params], object], *, weight: Weight = 1, key_only: bool = False,
+        counts_orders: bool = False,
+    ) -> Handler:  # fmt: skip
+        """A call for the owner of a key: `handler(account, params)`. One that places or cancels (`counts_orders`) costs
+        nothing when it succeeds and 1 when it fails, and tells the account's order counts."""
+
         async def answer(request: web.Request) -> web.StreamResponse:
-            raw = request.rel_url.raw_query_string
             body = await request.text()
+            query = request.rel_url.raw_query_string
 
-            def checked(params: Params) -> object:
-                return handler(
-                    self._account(request.headers.get("X-MBX-APIKEY", ""), raw + body, params, key_only), params
-                )
+            async def checked(params: Params, headers: dict[str, str]) -> object:
+                key = request.headers.get("X-MBX-APIKEY", "")
+                secret, account = self._owner(key)
+                if not key_only:
+                    needed(params, "signature")
+                    self._check_signature(secret, *signed_parts(query, body))
+                    self._check_time(params)
+                result = handler(account, params)
+                if isinstance(result, Awaitable):
+                    result = await result
+                if counts_orders:
+                    headers |= self.orders.headers(account)
+                return result
 
-            return await self._guarded(request, weight, checked)
+            return await self._guarded(request, 0 if counts_orders else weight, 1 if counts_orders else 0, checked)
 
         return answer
 
     async def _guarded(
-        self, request: web.Request, weight: int, handler: Callable[[Params], object]
+        self, request: web.Request, weight: Weight, failed_weight: int,
+        handler: Callable[[Params, dict[str, str]], object],
     ) -> web.StreamResponse:  # fmt: skip
+        body = await request.text()
+        params = dict(parse_qsl(request.rel_url.raw_query_string) + parse_qsl(body))
         headers: dict[str, str] = {}
         try:
-            headers["X-MBX-USED-WEIGHT-1M"] = str(self._spend(weight))
-            now_ns = self._clock.now_ns()
-            if self._faults.take(FaultKind.HTTP_429, self._venue, now_ns=now_ns) is not None:
-                raise BinanceError(-1003, "Too much request weight used.", 429, {"Retry-After": "1"})
-            if self._faults.take(FaultKind.HTTP_5XX, self._venue, now_ns=now_ns) is not None:
-                raise BinanceError(-1000, "Unknown error, please check your request or try again later.", 503)
-            body = await request.text()
-            params = dict(parse_qsl(request.rel_url.raw_query_string + ("&" + body if body else "")))
-            result = handler(params)
+            self.weight.spend(weight(params) if callable(weight) else weight)
+            if self.takes(FaultKind.HTTP_429):
+                raise BinanceError(-1003, "Too many requests.", 429, headers={"Retry-After": "1"})
+            if self.takes(FaultKind.HTTP_5XX):
+                said = "Unknown error, please check your request or try again later."
+                raise BinanceError(None if self.futures else -1000, said, 503)
+            result = handler(params, headers)
             if isinstance(result, Awaitable):
                 result = await result
-            return web.Response(body=msgspec.json.encode(result), content_type="application/json", headers=headers)
-        except BinanceError as error:
-            text = msgspec.json.encode({"code": error.code, "msg": error.message})
-            return web.Response(
-                body=text, status=error.status, content_type="application/json", headers={**headers, **error.headers}
-            )
+            status, answer = 200, msgspec.json.encode(result)
+        except (BinanceError, Reject) as refusal:
+            error = rejected(refusal, futures=self.futures) if isinstance(refusal, Reject) else refusal
+            self.weight.add(failed_weight)
+            status, answer = error.status, error.body
+            headers |= error.headers
+        headers |= self.weight.headers()
+        return web.Response(body=answer, status=status, content_type="application/json", headers=headers)
 
-    def _spend(self, weight: int) -> int:
-        window = self._clock.now_ns() // _WINDOW_NS
-        if window != self._window:
-            self._window, self._used = window, 0
-        self._used += weight
-        if self._used > self._weight_limit:
-            left_s = 60 - self._clock.now_ns() % _WINDOW_NS // NS_PER_S
-            text = (
-                f"Too much request weight used; current limit is {self._weight_limit} request weight per 1 MINUTE. "
-                "Please use WebSocket Streams for live updates to avoid polling the API."
-            )
-            raise BinanceError(-1003, text, 429, {"Retry-After": str(left_s), "X-MBX-USED-WEIGHT-1M": str(self._used)})
-        return self._used
-
-    def _account(self, key: str, signed: str, params: Params, key_only: bool) -> str:
-        if key not in self._keys:
-            raise BinanceError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
-        secret, account = self._keys[key]
-        if not key_only:
-            payload, _, signature = signed.rpartition("signature=")
-            self.check_signature(secret, payload.rstrip("&"), signature)
-            self.check_time(params)
-        return account
+    # -- the WebSocket API --------------------------------------------------------------------------------------------
 
     def ws_account(self, params: Mapping[str, Any]) -> str:
-        """The account of a signed frame of the WebSocket API: all parameters by name, not percent-encoded."""
-        key = str(params.get("apiKey", ""))
-        if key not in self._keys:
-            raise BinanceError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
-        secret, account = self._keys[key]
-        payload = "&".join(f"{name}={params[name]}" for name in sorted(params) if name != "signature")
-        self.check_signature(secret, payload, str(params.get("signature", "")))
-        self.check_time({name: str(value) for name, value in params.items()})
+        """The account of a signed frame of the WebSocket API."""
+        secret, account = self._owner(str(params.get("apiKey", "")))
+        said = {name: as_text(value) for name, value in params.items()}
+        signature = needed(said, "signature")
+        payload = "&".join(f"{name}={said[name]}" for name in sorted(said) if name != "signature")
+        self._check_signature(secret, payload, signature)
+        self._check_time(said)
         return account
 
-    @staticmethod
-    def check_signature(secret: str, payload: str, signature: str) -> None:
+    # -- shared -------------------------------------------------------------------------------------------------------
+
+    def _owner(self, key: str) -> tuple[str, str]:
+        """(secret, account) of a key."""
+        if key == "":
+            raise BinanceError(-2014, "API-key format invalid.", 401)
+        found = self._keys.get(key)
+        if found is None:
+            raise BinanceError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
+        return found
+
+    def _check_signature(self, secret: str, payload: str, signature: str) -> None:
         expected = hmac.new(secret.encode(), payload.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, signature):
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise BinanceError(-1022, "Signature for this request is not valid.")
 
-    def check_time(self, params: Params) -> None:
-        try:
-            sent_ms = int(params.get("timestamp", ""))
-        except ValueError:
-            raise BinanceError(
-                -1102, "Mandatory parameter 'timestamp' was not sent, was empty/null, or malformed."
-            ) from None
-        now_ms = self.now_ns() // NS_PER_MS
+    def _check_time(self, params: Params) -> None:
+        """-1021 unless `timestamp < server + 1 s` and `server - timestamp <= recvWindow` (5 s unless it says more)."""
+        needed(params, "timestamp")
+        sent_ms = whole(params, "timestamp", 0)
+        sent_ms = sent_ms // 1000 if sent_ms >= _MICROSECONDS else sent_ms
+        window_ms = whole(params, "recvWindow", 5_000)
+        if window_ms > 60_000:
+            raise BinanceError(-1131, "recvWindow must be less than 60000")
+        now_ms = self.now_ms()
         if sent_ms >= now_ms + 1000:
             raise BinanceError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
-        if now_ms - sent_ms > int(params.get("recvWindow", "5000")):
+        if now_ms - sent_ms > window_ms:
             raise BinanceError(-1021, "Timestamp for this request is outside of the recvWindow.")
+
+
+def signed_parts(query: str, body: str) -> tuple[str, str]:
+    """(what was signed, the signature) of a request, wherever in query or body the signature stands.
+
+    >>> signed_parts("symbol=LTCBTC&timestamp=1", "quantity=1&signature=c8db")
+    ('symbol=LTCBTC&timestamp=1quantity=1', 'c8db')
+    """
+    signature, parts = "", []
+    for part in (query, body):
+        fields = part.split("&") if part else []
+        signature = next((field[10:] for field in fields if field.startswith("signature=")), signature)
+        parts.append("&".join(field for field in fields if not field.startswith("signature=")))
+    return "".join(parts), signature
+
+
+def as_text(value: object) -> str:
+    """A JSON value of the WebSocket API as it is signed."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
