@@ -31,11 +31,12 @@ class Desk:
 
     def __init__(self, practice: PracticeVenues, exchange: Any, table: InstrumentTable, *, run_id: str = "run") -> None:
         self.practice, self.exchange, self.table = practice, exchange, table
-        self.live = LiveVenue(table, {"binance": exchange}, run_id=run_id, clock=SystemClock(), settle_s=1.0)
+        self.live = LiveVenue(
+            table, {"binance": exchange}, on_report=self._take, run_id=run_id, clock=SystemClock(), settle_s=1.0
+        )
         self.reports: list[Report] = []
         self.statuses: dict[int, OrderStatus] = {}
         self._news = asyncio.Event()
-        self.live.on_report = self._news.set
 
     def send(self, one: Order) -> None:
         self.statuses[one.number] = OrderStatus(one, OrderState.SENT)
@@ -46,9 +47,11 @@ class Desk:
             while not true():
                 await self._news.wait()
                 self._news.clear()
-                for report in self.live.advance(2**62, None):  # type: ignore[arg-type]
-                    self.reports.append(report)
-                    self.statuses[report.order] = after(self.statuses[report.order], report)
+
+    def _take(self, report: Report) -> None:
+        self.reports.append(report)
+        self.statuses[report.order] = after(self.statuses[report.order], report)
+        self._news.set()
 
     async def wait_final(self, number: int) -> OrderStatus:
         await self.wait_until(lambda: self.statuses[number].state.is_final)
@@ -161,12 +164,13 @@ async def test_a_restart_asks_for_what_it_does_not_know_the_end_of() -> None:
         price, lot = await desk.touch(0, Side.BUY), desk.table[0].lot
         desk.send(order(1, 0, Side.BUY, lot * 50, price))
         await desk.wait_final(1)
-        again = LiveVenue(desk.table, {"binance": desk.exchange}, run_id="run", clock=SystemClock(), settle_s=0.5)
+        again = LiveVenue(
+            desk.table, {"binance": desk.exchange}, on_report=desk._take, run_id="run", clock=SystemClock(), settle_s=0.5
+        )
         statuses = {1: OrderStatus(desk.statuses[1].order, OrderState.UNKNOWN)}
         never = order(2, 0, Side.BUY, lot * 50, price)
         statuses[2] = OrderStatus(never, OrderState.UNKNOWN)
         desk.live, desk.reports, desk.statuses = again, [], dict(statuses)
-        again.on_report = desk._news.set
         again.adopt(statuses, {})
         running = asyncio.create_task(again.run())
         try:

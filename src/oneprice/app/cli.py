@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from dotenv import find_dotenv, load_dotenv
 
 from oneprice import __version__
 from oneprice.app import output
@@ -39,6 +40,7 @@ def root(
 def main() -> None:
     """Entry point: run the command; errors become a sentence and a stable exit code (see `output`)."""
     as_json = "--json" in sys.argv
+    load_dotenv(find_dotenv(usecwd=True))  # keys; what the environment has already stands
     try:
         ended = app(standalone_mode=False)  # the exit code of a `typer.Exit`, else None
         code = ended if isinstance(ended, int) else output.OK

@@ -13,9 +13,10 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from oneprice.engine.settings import RunSettings
+from oneprice.engine.settings import Mode, RunSettings
 from oneprice.model.errors import ConfigError, unknown_name
 from oneprice.strategies.registry import known_strategies
+from oneprice.trading.hosts import Access
 
 EXAMPLE = """\
 # oneprice: what to watch and how to trade it. Every key is optional; what stands here are the defaults.
@@ -54,6 +55,16 @@ max_notional = 5000.0
 max_age_ms = 3000
 across_venues = true
 
+# [limits]                          # a live run needs this table in its file; no order may exceed it
+# max_order_notional = 20000        # quote units, as all of these
+# max_position_notional = 50000     # of a perpetual
+# max_total_exposure = 200000       # of all perpetuals, longs and shorts added
+
+# [live]                            # --mode live; keys come from the environment or .env, never from here
+# access = "testnet"                # testnet | live
+# [live.balances.binance_usdm]      # what of each venue's account the run may use
+# USDT = 500
+
 [paper.balances]                    # what the account of every venue starts with
 USDT = 100000
 USDC = 100000
@@ -64,6 +75,8 @@ BNB = 200
 SOL = 800
 XRP = 50000
 """
+
+_LIVE_LIMITS = ("max_order_notional", "max_position_notional", "max_total_exposure")
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> RunSettings:
@@ -83,9 +96,32 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> RunSetting
     _check_keys(values, RunSettings, where)
     _check_strategies(values.get("strategies", {}), where)
     try:
-        return msgspec.convert(_plain(values), RunSettings, strict=False)
+        settings = msgspec.convert(_plain(values), RunSettings, strict=False)
     except msgspec.ValidationError as wrong:
         raise ConfigError(f"{where}: {wrong}") from wrong
+    if settings.mode is Mode.LIVE:
+        _require_live(settings, values, where)
+    return settings
+
+
+def _require_live(settings: RunSettings, values: Mapping[str, Any], where: str) -> None:
+    """Live is opt-in twice: besides the mode, the file itself sets the limits and what of each account may be used."""
+    absent = [name for name in _LIVE_LIMITS if name not in values.get("limits", {})]
+    if absent:
+        raise ConfigError(
+            f"{where}: live trading needs {', '.join(absent)} in [limits]; no default decides how much real money an order "
+            "may move"
+        )
+    for venue in settings.venues:
+        if not settings.live.balances.get(venue):
+            raise ConfigError(
+                f"{where}: live trading needs [live.balances.{venue}]: what of that account the run may use, e.g. USDT = 500"
+            )
+    if settings.live.access not in (Access.TESTNET, Access.LIVE):
+        raise ConfigError(
+            f"{where}, [live]: access '{settings.live.access}' is not one to choose; 'testnet' or 'live' (practice venues: "
+            "--emulated)"
+        )
 
 
 def _check_strategies(tables: Mapping[str, Any], where: str) -> None:

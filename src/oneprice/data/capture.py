@@ -21,13 +21,13 @@ from oneprice.data import machines
 from oneprice.data.budget import Budgets
 from oneprice.data.connection import Feed, Link
 from oneprice.data.health import FeedHealth, HealthWatch
-from oneprice.data.machines import Closed, Machines, Opened, with_body
+from oneprice.data.machines import Closed, Machines, Opened, Reported, with_body
 from oneprice.data.plan import CapturePlan, FeedPlan, feeds_of, handshake_headers, select
 from oneprice.data.rest import Answer, RestClient
 from oneprice.data.session import FeedEntry, Record, RecordType
 from oneprice.model.errors import VenueError
 from oneprice.model.instrument import Instrument, InstrumentTable
-from oneprice.model.tape import GapReason, Kind, Rows, TapeWriter
+from oneprice.model.tape import HOLD, GapReason, Kind, Rows, TapeWriter
 from oneprice.model.time import NS_PER_S, Clock
 from oneprice.venues.base import Channel, Request, Venue
 from oneprice.venues.feed import TIME, Command, FeedMachine, Fetch, Reconnect, Send, decode_frame
@@ -96,6 +96,7 @@ class Capture:
         self._next_link = 0
         self._cut_ns = 0
         self._stops = False
+        self._hold = 0
 
     @classmethod
     async def prepare(
@@ -177,6 +178,14 @@ class Capture:
         finally:
             if self.tape.n > 0:
                 self._cut(self._clock.now_ns())
+
+    def report(self, reported: Reported) -> None:
+        """Put what a live venue said of an order on the tape."""
+        self._tell(NO_LINK, RecordType.REPORT, msgspec.json.encode(reported))
+
+    def hold(self, is_on: bool) -> None:
+        """Say on the tape, from the next batch on, whether anything new may be begun."""
+        self._hold = HOLD if is_on else 0
 
     def health(self) -> list[FeedHealth]:
         """How each feed is, in the order of `feed_plans`."""
@@ -296,7 +305,7 @@ class Capture:
         """End the micro-batch and hand it on."""
         self.batches += 1
         self._cut_ns = now_ns
-        self.tape.append(Kind.TIMER, recv_ns=now_ns, sequence=self.batches)
+        self.tape.append(Kind.TIMER, recv_ns=now_ns, sequence=self.batches, aux=self._hold)
         rows = self.tape.take()
         self._health.on_rows(rows, now_ns)
         if self._recorder is not None:

@@ -27,6 +27,8 @@ from oneprice.venues.base import Channel, Request, Subscription
 from oneprice.venues.feed import DEPTH, FeedMachine, Fetch
 
 REJECTED = "rejected.jsonl"
+IMPORTED = "import"  # ws path of a recording's connection: which one it was is not known
+UNASKED = "recorded"  # path of the request for a snapshot that no machine had asked for
 _CHANNELS = (Channel.DEPTH, Channel.QUOTE, Channel.TRADE)
 _FLUSH_ROWS = 1 << 14
 _PROGRESS_LINES = 20_000
@@ -151,8 +153,8 @@ class _Import:
             for channel in _CHANNELS
             if channel in venue.channels
         )
-        opened = msgspec.json.encode(Opened(venue=name, path="import", subscriptions=wanted))
-        self._writer.add_feed(FeedEntry(number=number, venue=name, path="import", address="recording"))
+        opened = msgspec.json.encode(Opened(venue=name, path=IMPORTED, subscriptions=wanted))
+        self._writer.add_feed(FeedEntry(number=number, venue=name, path=IMPORTED, address="recording"))
         self._tell(Record(self.last_ns, number, RecordType.OPENED, opened))
 
     def _take(self, recording: Recording, line: Line) -> str:
@@ -181,7 +183,7 @@ class _Import:
         """A snapshot as the answer that the machine waits for; None when it waits for none."""
         if machine.joins[index].book_id >= 0:
             return None
-        unasked = Fetch(purpose=DEPTH, instrument=index, request=Request(method="GET", path="recorded"))
+        unasked = Fetch(purpose=DEPTH, instrument=index, request=Request(method="GET", path=UNASKED))
         fetch = self._fetches.pop(index, unasked)
         return with_body(Answer(venue=machine.venue.name, fetch=fetch, status=200), body)
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from oneprice.data.session import Record, RecordType
+from oneprice.data.session import Record, RecordType, Session
 from oneprice.model.errors import SessionError
 from oneprice.model.instrument import InstrumentTable
+from oneprice.model.order import Report
 from oneprice.model.tape import GapReason, Kind, TapeWriter
 from oneprice.venues.base import Subscription
 from oneprice.venues.feed import Command, FeedMachine, Fetch
@@ -55,6 +56,15 @@ class Restarted(msgspec.Struct, frozen=True, kw_only=True):
     standing: tuple[Standing, ...]
 
 
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of a REPORT record. `number` counts the reports of a session from 1; its row carries it, too."""
+
+    number: int
+    instrument: int
+    report: Report
+
+
+_read_reported = msgspec.json.Decoder(Reported)
 _read_restarted = msgspec.json.Decoder(Restarted)
 _read_opened = msgspec.json.Decoder(Opened)
 _read_closed = msgspec.json.Decoder(Closed)
@@ -109,10 +119,20 @@ class Machines:
                 case RecordType.RESTARTED:
                     self._restart(_read_restarted.decode(payload), recv_ns)
                     return ()
+                case RecordType.REPORT:
+                    self._report(_read_reported.decode(payload), recv_ns)
+                    return ()
         except (msgspec.DecodeError, KeyError) as wrong:
             raise SessionError(
                 f"raw log: a {record.type.name} record of feed {feed} cannot be used: {wrong}"
             ) from wrong
+
+    def _report(self, reported: Reported, recv_ns: int) -> None:
+        report = reported.report
+        self.tape.append(
+            Kind.REPORT, recv_ns=recv_ns, instrument=reported.instrument, sequence=reported.number,
+            price=report.price, qty=report.qty, value=float(report.fee), aux=int(report.type),
+        )  # fmt: skip
 
     def _restart(self, restarted: Restarted, recv_ns: int) -> None:
         """All connections are gone, and with them every book: the machines begin anew."""
@@ -123,3 +143,9 @@ class Machines:
                 Kind.GAP, recv_ns=recv_ns, instrument=book.instrument, sequence=book.book_id, price=book.book_id + 1,
                 value=float(GapReason.DISCONNECT),
             )  # fmt: skip
+
+
+def reports_of(session: Session) -> dict[int, Report]:
+    """Every report in a session's raw log, by its number."""
+    read = (_read_reported.decode(record.payload) for record in session.records() if record.type is RecordType.REPORT)
+    return {reported.number: reported.report for reported in read}

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from oneprice.data.machines import Machines, Restarted, Standing
-from oneprice.data.rederive import MADE_BY_THE_ENGINE
+from oneprice.data.rederive import MADE_BY_THE_CLOCK
 from oneprice.data.session import Record, RecordType, Session, SessionWriter
 from oneprice.model.tape import Kind, TapeWriter
 
@@ -39,7 +39,7 @@ def _standing_at_the_end(session: Session) -> tuple[Restarted, int]:
     book_ids: dict[int, int] = {}
     count, last_ns = 0, 0
     for rows in session.rows():
-        count += len(rows) - int(np.isin(rows["kind"], MADE_BY_THE_ENGINE).sum())
+        count += len(rows) - int(np.isin(rows["kind"], MADE_BY_THE_CLOCK).sum())
         last_ns = int(rows["ts_recv_ns"][-1])
         depth = (rows["kind"] == int(Kind.DEPTH)) | (rows["kind"] == int(Kind.GAP))
         instruments, places = np.unique(rows["instrument"][depth][::-1], return_index=True)

@@ -11,7 +11,7 @@ from oneprice.data.machines import Machines, Restarted
 from oneprice.data.session import RecordType, Session, joined
 from oneprice.model.tape import Kind, Rows, TapeEvent, TapeWriter, view
 
-MADE_BY_THE_ENGINE = (int(Kind.TIMER), int(Kind.REPORT))
+MADE_BY_THE_CLOCK = (int(Kind.TIMER),)
 _CHUNK = 1 << 15
 _WORDS = 8  # a row is 64 bytes: eight numbers to compare
 
@@ -27,9 +27,9 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recorded_rows(session: Session) -> Iterator[Rows]:
-    """The rows of the tape that come from machines: all but timers and reports."""
+    """The rows of the tape that come from machines: all but timers."""
     for rows in session.rows():
-        made_here = np.isin(rows["kind"], MADE_BY_THE_ENGINE)
+        made_here = np.isin(rows["kind"], MADE_BY_THE_CLOCK)
         yield rows[~made_here] if made_here.any() else rows
 
 
@@ -98,7 +98,7 @@ def _segment_with(session: Session, row: int) -> str:
         name = path.relative_to(session.folder).as_posix()
         count = 0
         for rows in session.rows_of_segment(path):
-            count += len(rows) - int(np.isin(rows["kind"], MADE_BY_THE_ENGINE).sum())
+            count += len(rows) - int(np.isin(rows["kind"], MADE_BY_THE_CLOCK).sum())
         if row < count:
             break
         row -= count

@@ -47,7 +47,7 @@ _KINDS = {_FRAMES: "F", _TAPE: "T"}
 
 
 class RecordType(IntEnum):
-    """What the raw log tells: the inputs of a feed machine (payloads: `machines.py`)."""
+    """What the raw log tells: everything that becomes rows (payloads: `machines.py`)."""
 
     OPENED = 1
     TEXT = 2
@@ -56,6 +56,7 @@ class RecordType(IntEnum):
     CLOSED = 5
     DROPPED = 6  # frames that our own overload lost
     RESTARTED = 7  # another process goes on where one was cut off; the first record of a segment
+    REPORT = 8  # what a live venue said of an order of ours
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -159,7 +160,7 @@ class SessionWriter:
         self._pending_records = 0
         self._pending_rows: list[Rows] = []
         self._pending_rows_count = 0
-        self._flushed_ns = 0
+        self.flushed_ns = 0
         self._segment_until_ns = 0  # 0: nobody has told the time yet
 
     def frame(self, recv_ns: int, feed: int, type_: RecordType, payload: bytes) -> None:
@@ -184,14 +185,14 @@ class SessionWriter:
 
     def flush_if_due(self, now_ns: int) -> None:
         """Flush when the last time was half a second ago; start new segments on the hour and when one is full."""
-        if now_ns - self._flushed_ns < FLUSH_EVERY_NS:
+        if now_ns - self.flushed_ns < FLUSH_EVERY_NS:
             return
         self.flush()
         if self._segment_until_ns == 0:
             self._segment_until_ns = now_ns + _SEGMENT_NS
         elif now_ns >= self._segment_until_ns:
             self._rotate()
-        self._flushed_ns = now_ns
+        self.flushed_ns = now_ns
 
     def flush(self) -> None:
         """Hand everything collected to the operating system, raw log first: rows never know more than frames do."""

@@ -59,3 +59,13 @@ def bybit_overrides(endpoints: Mapping[str, Endpoints]) -> dict[str, Any]:
         },
         "options": {"fetchMarkets": {"types": list(present)}},
     }
+
+
+def overrides_by_exchange(endpoints: Mapping[str, Endpoints]) -> dict[str, dict[str, Any]]:
+    """Constructor options of every ccxt exchange that these practice venues stand for."""
+    made = {}
+    if {"binance_spot", "binance_usdm"} & endpoints.keys():
+        made["binance"] = binance_overrides(endpoints)
+    if {"bybit_spot", "bybit_linear"} & endpoints.keys():
+        made["bybit"] = bybit_overrides(endpoints)
+    return made

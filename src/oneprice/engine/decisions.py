@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -31,13 +31,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DecisionLog:
-    """Appends decisions to a file (or only hashes them, when there is no file) and carries the chain's hash."""
+    """Appends decisions to a file (or only hashes them, when there is no file) and carries the chain's hash.
+
+    Nothing reaches the file before `flush`: whoever flushes has seen to it that the tape behind the decisions is there.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._file: BinaryIO | None = path.open("wb") if path is not None else None
+        self._file = path.open("wb", buffering=0) if path is not None else None
+        self._pending = bytearray()
         self.count = 0
         self.hash = _GENESIS
-        self.listeners: list[Any] = []
 
     def record(self, decision: Decision) -> None:
         fields = {"n": self.count, **msgspec.to_builtins(decision)}
@@ -45,16 +48,15 @@ class DecisionLog:
         self.hash = hashlib.sha256(self.hash.encode() + body).hexdigest()
         self.count += 1
         if self._file is not None:
-            self._file.write(body[:-1] + b',"hash":"' + self.hash.encode() + b'"}\n')
-        for listener in self.listeners:
-            listener(decision)
+            self._pending += body[:-1] + b',"hash":"' + self.hash.encode() + b'"}\n'
 
     def flush(self) -> None:
         """Hand everything to the operating system: it survives the death of this process from here on."""
-        if self._file is not None:
-            self._file.flush()
+        while self._file is not None and self._pending:
+            del self._pending[: self._file.write(self._pending)]
 
     def close(self) -> None:
+        self.flush()
         if self._file is not None:
             self._file.close()
 

@@ -7,7 +7,7 @@ Everything it does comes back as decisions for the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -16,13 +16,13 @@ import msgspec
 from oneprice.compute.books import Books
 from oneprice.engine.decisions import Decision
 from oneprice.model.errors import OnepriceError, Refused
-from oneprice.model.instrument import InstrumentKind, InstrumentTable
+from oneprice.model.instrument import InstrumentTable
 from oneprice.model.order import Order, OrderStatus, Report, ReportType, after
 from oneprice.model.tape import Rows
 from oneprice.model.time import NS_PER_MS, NS_PER_S
 from oneprice.strategies.base import Leg, Sighting
 from oneprice.trading.checks import Checks, KillSwitch, Limits, spends
-from oneprice.trading.hedging import Hedge, Step, Wanted, after_orders
+from oneprice.trading.hedging import MAX_COMPLETIONS, Hedge, Step, Wanted, after_orders
 from oneprice.trading.ledger import Ledger
 from oneprice.trading.portfolio import Fill, Portfolio
 
@@ -66,8 +66,8 @@ class Trade(msgspec.Struct):
 
 
 class Desk:
-    """All trades of a run. `before_orders` is called before orders are recorded and sent: whoever keeps the tape makes it
-    durable there."""
+    """All trades of a run. `write_ahead` is called before orders or reports are recorded: whoever keeps the tape makes it
+    durable there, so that the ledger never knows what the tape does not."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Desk:
         portfolio: Portfolio,
         ledger: Ledger,
         execution: Execution,
-        before_orders: Callable[[], None] = lambda: None,
+        write_ahead: Callable[[], None] = lambda: None,
     ) -> None:
         self.instruments = instruments
         self.portfolio = portfolio
@@ -88,7 +88,7 @@ class Desk:
         self.refused = 0
         self.ended: list[Trade] = []  # since somebody last took them
         self._execution = execution
-        self._before_orders = before_orders
+        self._write_ahead = write_ahead
         self._checks = Checks(instruments, limits, portfolio, self.kill_switch)
         self._statuses: dict[int, OrderStatus] = {}
         self._live: dict[int, tuple[Trade, Leg | Hedge]] = {}  # open orders
@@ -104,6 +104,23 @@ class Desk:
 
     def is_busy(self, strategy: str, key: str) -> bool:
         return (strategy, key) in self._busy
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every trade has ended."""
+        return not self._busy
+
+    def open_orders(self) -> dict[int, OrderStatus]:
+        """Orders whose end is not known."""
+        return {number: self._statuses[number] for number in self._live}
+
+    def known_fills(self) -> dict[int, frozenset[str]]:
+        """Trade ids of the fills of open orders, by order."""
+        known: dict[int, set[str]] = {number: set() for number in self._live}
+        for fill in self.portfolio.fills:
+            if fill.order.number in known:
+                known[fill.order.number].add(fill.report.trade_id)
+        return {number: frozenset(ids) for number, ids in known.items()}
 
     # -- driven by the engine -----------------------------------------------------------------------------------------
 
@@ -128,8 +145,9 @@ class Desk:
         decisions: list[Decision] = []
         reports = self._execution.advance(to_ns, books)
         if reports:
+            self._write_ahead()
             with self.ledger.event():
-                touched = [self._take(report) for report in reports]
+                touched = [self._take(report) for report in reports if not self.ledger.has(report)]
             for trade in dict.fromkeys(trade.number for trade in touched):
                 of_number = next(candidate for candidate in touched if candidate.number == trade)
                 if not of_number.open_orders and not of_number.ended_ns:
@@ -175,8 +193,7 @@ class Desk:
                 side=leg.side,
                 qty=leg.qty,
                 price=leg.limit_price,
-                # A hedge is a plain order: the account's net position may be flat while this trade's is not.
-                reduce_only=isinstance(leg, Leg) and leg.reduce_only,
+                reduce_only=isinstance(leg, Leg) and leg.reduce_only and self._reduces(leg),
                 strategy=trade.strategy,
                 group=trade.number,
                 created_ns=now_ns,
@@ -193,7 +210,7 @@ class Desk:
             return [Decision(ts_ns=now_ns, by="desk", what="refused", key=trade.key, reason=str(why))]
         self.orders += len(orders)
         self._busy[trade.strategy, trade.key] = trade
-        self._before_orders()
+        self._write_ahead()
         with self.ledger.event():
             for order in orders:
                 self.ledger.order(order)
@@ -209,6 +226,12 @@ class Desk:
                 ts_ns=now_ns, by="desk", what="sent", key=trade.key, reason=trade.strategy, inputs={"orders": sent}
             )
         ]
+
+    def _reduces(self, leg: Leg) -> bool:
+        """Whether an order that ends a position of its trade does so for the account, too. A venue knows one position an
+        instrument: where trades of both sides share it, the end of one may be the other's opening."""
+        held = -int(leg.side) * self.portfolio.contracts(leg.instrument)
+        return held >= leg.qty
 
     def _reserved(self) -> dict[tuple[str, str], Decimal]:
         """What open orders may still spend."""
@@ -272,11 +295,13 @@ class Desk:
             decisions.append(
                 Decision(ts_ns=now_ns, by="desk", what=step.value, key=trade.key, reason=reason, inputs=amounts)
             )
-            sent = self._send(trade, hedges, now_ns, books)
-            decisions += sent
+            decisions += self._send(trade, hedges, now_ns, books)
             if trade.open_orders:
                 return decisions
-            step = Step.GIVE_UP  # the checks refused the hedge
+            if step is Step.COMPLETE:  # the checks refused it, and will again: what was filled is undone
+                trade.completions = MAX_COMPLETIONS
+                return decisions + self._even_out(trade, now_ns, books)
+            step = Step.GIVE_UP
         if step is Step.GIVE_UP:
             self.kill_switch.throw(f"{trade.strategy} {trade.key}: a leg could be neither completed nor undone")
             decisions.append(
@@ -299,13 +324,3 @@ class Desk:
             ts_ns=now_ns, by="desk", what="ended", key=trade.key, reason="filled" if trade.fills else "nothing filled",
             inputs=filled,
         )  # fmt: skip
-
-
-def starting_balances(instruments: InstrumentTable, by_asset: Mapping[str, Decimal]) -> dict[tuple[str, str], Decimal]:
-    """Every venue's account starts with the given amount of each asset that its instruments use."""
-    starting: dict[tuple[str, str], Decimal] = {}
-    for instrument in instruments:
-        assets = (instrument.base, instrument.quote) if instrument.kind is InstrumentKind.SPOT else (instrument.settle,)
-        for asset in assets:
-            starting[instrument.venue, asset] = by_asset.get(asset, Decimal(0))
-    return dict(sorted(starting.items()))

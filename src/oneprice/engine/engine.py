@@ -2,8 +2,9 @@
 
 Rows arrive in any chunks; a TIMER row ends a micro-batch. For each batch, in this order: rows up to the next moment at
 which something of ours is due (an order reaching the venue, a report coming back) are applied to the books and that
-something happens; then the rest of the rows; then every strategy looks, in the order of their names. What they see goes
-to the decision log, what they want goes to the desk. No clock, no socket, no randomness: the same rows and settings give
+something happens; then the rest of the rows, and what they told of our orders; then every strategy looks, in the order of
+their names. What they see goes to the decision log, what they want goes to the desk, unless the timer says to
+hold: then only what was begun is brought to its end. No clock, no socket, no randomness: the same rows and settings give
 the same decisions, bit for bit."""
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from oneprice.engine.desk import Desk
 from oneprice.engine.statistics import Opportunities
 from oneprice.engine.view import Recent, SightingView
 from oneprice.model.instrument import InstrumentTable
-from oneprice.model.tape import Kind, Rows
+from oneprice.model.tape import HOLD, Kind, Rows
 from oneprice.model.time import NS_PER_MS
 from oneprice.strategies.base import Market, Sighting, Strategy, What
 
@@ -50,6 +51,7 @@ class Engine:
         self._rests_until: dict[tuple[str, str], int] = {}
         self._market = Market(instruments=instruments, books=self.books, holdings=desk)
         self._tail: Rows | None = None
+        self.holds = False
         for strategy in self._strategies:
             strategy.bind(instruments)
 
@@ -69,6 +71,7 @@ class Engine:
     def _batch(self, rows: Rows, ts_recv_ns: np.ndarray, start: int, stop: int, now_ns: int) -> None:
         self.now_ns = now_ns
         self.batches += 1
+        self.holds = int(rows["aux"][stop - 1]) == HOLD
         due_ns = self.desk.next_due_ns()
         while due_ns is not None and due_ns <= now_ns:
             split = start + int(np.searchsorted(ts_recv_ns[start:stop], due_ns, side="right"))
@@ -78,6 +81,9 @@ class Engine:
                 self.decisions.record(decision)
             due_ns = self.desk.next_due_ns()
         self._apply(rows, start, stop)
+        while (due_ns := self.desk.next_due_ns()) is not None and due_ns <= now_ns:  # told by the rows themselves
+            for decision in self.desk.advance(now_ns, self.books):
+                self.decisions.record(decision)
         for decision in self.desk.settle_funding(now_ns, self.books):
             self.decisions.record(decision)
         for strategy in self._strategies:
@@ -91,6 +97,8 @@ class Engine:
 
     def _handle(self, now_ns: int, by: str, sighting: Sighting) -> None:
         self.opportunities.note(sighting)
+        if sighting.what in (What.ENTER, What.EXIT) and self.holds:
+            return
         if sighting.what in (What.ENTER, What.EXIT):
             place = (by, sighting.key)
             if now_ns < self._rests_until.get(place, 0) or self.desk.is_busy(by, sighting.key):

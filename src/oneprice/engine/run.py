@@ -26,7 +26,7 @@ from oneprice.data.manifest import FileEntry
 from oneprice.data.replay import Replay
 from oneprice.data.session import Session
 from oneprice.engine.decisions import DecisionLog
-from oneprice.engine.desk import Desk, starting_balances
+from oneprice.engine.desk import Desk, Execution
 from oneprice.engine.engine import Engine
 from oneprice.engine.settings import RunSettings
 from oneprice.engine.summary import RunSummary
@@ -55,6 +55,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """run.json: everything besides the rows that a run's decisions depend on."""
 
     oneprice: str = __version__
+    run_id: str = ""  # what the names of live orders are made of
     settings: RunSettings
     sessions: tuple[SessionUsed, ...] = ()  # empty: the rows are in this folder's own session
 
@@ -68,7 +69,8 @@ class RunManifest(msgspec.Struct, kw_only=True):
 
 
 class Run:
-    """An engine at work in its folder (`folder` None: in memory only, as a proof does)."""
+    """An engine at work in its folder (`folder` None: in memory only, as a proof does). `execution`: where orders go;
+    the paper venue by default."""
 
     def __init__(
         self,
@@ -76,13 +78,15 @@ class Run:
         instruments: InstrumentTable,
         folder: Path | None,
         *,
-        before_orders: Callable[[], None] = lambda: None,
+        decisions: DecisionLog | None = None,
+        execution: Execution | None = None,
+        write_ahead: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.folder = folder
         self.ledger = Ledger(folder / LEDGER if folder is not None else None)
-        self.decisions = DecisionLog(folder / DECISIONS if folder is not None else None)
-        starting = starting_balances(instruments, settings.paper.balances)
+        self.decisions = decisions or DecisionLog(folder / DECISIONS if folder is not None else None)
+        starting = settings.starting_balances(instruments)
         self.portfolio = Portfolio(instruments, starting)
         opening = [
             posting
@@ -93,7 +97,7 @@ class Run:
             self.ledger.post(opening)
         self.desk = Desk(
             instruments=instruments, limits=settings.limits, portfolio=self.portfolio, ledger=self.ledger,
-            execution=PaperVenue(instruments, settings.paper.latency), before_orders=before_orders,
+            execution=execution or PaperVenue(instruments, settings.paper.latency), write_ahead=write_ahead,
         )  # fmt: skip
         self.engine = Engine(
             instruments=instruments,
@@ -141,7 +145,7 @@ class Run:
             for (venue, asset), amount in self.portfolio.balances.items()
         )
 
-    def summary(self, *, resyncs: int = 0, note: str = "") -> RunSummary:
+    def summary(self, *, resyncs: int = 0, reconciled: bool | None = None) -> RunSummary:
         """What the run has come to."""
         engine = self.engine
         result = self.portfolio.result(
@@ -171,7 +175,9 @@ class Run:
             balanced=self.balanced(),
             decisions=self.decisions.count,
             decision_hash=self.decisions.hash,
-            note=note or _note(self.desk.trades),
+            reconciled=reconciled,
+            kill_switch=self.desk.kill_switch.reason or "",
+            note=_note(self.desk.trades),
         )
 
     def close(self, summary: RunSummary) -> None:
@@ -233,6 +239,7 @@ def backtest(
 
     def take(rows: Rows) -> None:
         run.on_rows(rows)
+        run.decisions.flush()
         progress(run.engine.events / total, f"{run.engine.events:,} rows")
 
     async def paced(factor: float) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from oneprice.model.instrument import InstrumentKind, InstrumentTable
 from oneprice.trading.checks import Limits
+from oneprice.trading.hosts import Access
 from oneprice.trading.paper import Latency
 
 
@@ -42,6 +44,14 @@ class PaperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     balances: Mapping[str, Decimal] = msgspec.field(default_factory=lambda: dict(DEFAULT_BALANCES))
 
 
+class LiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[live]: how far real orders reach (testnet, or live; --emulated: practice venues on this machine), and what of each
+    venue's account this run may use."""
+
+    access: Access = Access.TESTNET
+    balances: Mapping[str, Mapping[str, Decimal]] = {}  # venue → asset → amount
+
+
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that decides, besides the tape, what a run does."""
 
@@ -54,4 +64,17 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cooldown_ms: int = 250  # after a trade or a refusal, its key rests this long
     timer_ms: int = 10  # backtest: the grid on which micro-batches end when the session carries no timer rows
     paper: PaperSettings = PaperSettings()
+    live: LiveSettings = LiveSettings()
     limits: Limits = Limits()
+
+    def starting_balances(self, instruments: InstrumentTable) -> dict[tuple[str, str], Decimal]:
+        """What the account of every venue starts with, by (venue, asset), for each asset that its instruments use."""
+        starting: dict[tuple[str, str], Decimal] = {}
+        for instrument in instruments:
+            is_spot = instrument.kind is InstrumentKind.SPOT
+            for asset in (instrument.base, instrument.quote) if is_spot else (instrument.settle,):
+                of_venue = (
+                    self.live.balances.get(instrument.venue, {}) if self.mode is Mode.LIVE else self.paper.balances
+                )
+                starting[instrument.venue, asset] = of_venue.get(asset, Decimal(0))
+        return dict(sorted(starting.items()))

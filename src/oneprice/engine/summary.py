@@ -39,4 +39,6 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     balanced: bool
     decisions: int
     decision_hash: str
+    reconciled: bool | None = None  # live: whether the venues' positions at the end are the run's
+    kill_switch: str = ""  # why it was thrown
     note: str = ""

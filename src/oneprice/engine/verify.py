@@ -12,14 +12,17 @@ from typing import Any
 import msgspec
 
 from oneprice.data import manifest
+from oneprice.data.machines import reports_of
 from oneprice.data.manifest import Damage
 from oneprice.data.rederive import Divergence, first_divergence
 from oneprice.data.replay import Replay
 from oneprice.data.session import Session
-from oneprice.engine.decisions import read_decisions
+from oneprice.engine.decisions import DecisionLog, read_decisions
 from oneprice.engine.run import DECISIONS, LEDGER, RUN, SESSION, Run, RunManifest, RunRecord
+from oneprice.engine.settings import Mode
 from oneprice.model.errors import OnepriceError, SessionError
 from oneprice.trading.ledger import Ledger
+from oneprice.trading.relay import Relay
 
 
 class DecisionDivergence(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,10 +87,9 @@ def _proved(
     progress(0.5, "decisions from the rows")
     with TemporaryDirectory() as aside:
         replay = Replay(sessions, timer_ms=record.settings.timer_ms)
-        run = Run(record.settings, replay.instruments, None)
-        run.decisions.close()
         again = Path(aside) / DECISIONS
-        run.decisions = run.engine.decisions = type(run.decisions)(again)
+        execution = Relay(reports_of(sessions[0])) if record.settings.mode is Mode.LIVE else None
+        run = Run(record.settings, replay.instruments, None, decisions=DecisionLog(again), execution=execution)
         rows = 0
         for chunk in replay.rows():
             run.on_rows(chunk)

@@ -13,8 +13,10 @@ LIQUIDATION   | 0               | price       | size            | -             
 OPEN_INTEREST | 0               | -           | -               | base units        | LAST
 GAP           | last good id    | expected id | received id     | `GapReason`       | LAST: the book is invalid
 CLOCK         | round trip ns   | -           | -               | local − venue, ms | LAST; any instrument of it
-TIMER         | running number  | -           | -               | -                 | LAST: ends a micro-batch
-REPORT        | order number    | fill price  | fill size       | fee               | `aux`: report type
+TIMER         | running number  | -           | -               | -                 | LAST; `aux`: HOLD?
+REPORT        | number in log   | fill price  | fill size       | fee               | LAST; `aux`: report type
+
+A TIMER ends a micro-batch. A REPORT is what a live venue said of an order of ours; the raw log holds its full text.
 """
 
 from __future__ import annotations
@@ -68,6 +70,8 @@ LAST = 1  # last row of its message
 ASK = 2  # ask side; in a trade: the taker sold
 SNAPSHOT = 4  # row of a whole book; its first row also carries CLEAR
 CLEAR = 8  # forget the book before applying this row (a snapshot of an empty book is one row with qty 0)
+
+HOLD = 1  # a timer's `aux`: nothing new is begun, what was begun is brought to its end
 
 
 class GapReason(IntEnum):

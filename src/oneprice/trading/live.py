@@ -1,6 +1,7 @@
 """The live venues: our orders to the exchanges through ccxt behind the guard, their reports back in a safe order.
 
-`submit` and `cancel` only queue; `run` sends, listens to the private streams and asks for what they do not say. An
+`submit` and `cancel` only queue; `run` sends, listens to the private streams and asks for what they do not say; what
+the venues say goes to `on_report`, an order's fills always before its end. An
 order goes out once. When no answer comes it is UNKNOWN: the venue is asked for its client id until it answers, and only
 when it has not known the order for longer than a request stays valid (`settle_s`, over the receive window that every
 request carries) is it certain that it never will: then it is reported as rejected. Nothing here sends an order a second
@@ -14,11 +15,9 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from oneprice.compute.books import Books
 from oneprice.model.errors import InputError, Refused, UnknownOutcome, unknown_name
 from oneprice.model.instrument import Instrument, InstrumentTable
 from oneprice.model.order import Order, OrderState, OrderStatus, OrderType, Report
-from oneprice.model.tape import Rows
 from oneprice.model.time import NS_PER_S, Clock
 from oneprice.trading.credentials import Credentials
 from oneprice.trading.follow import Followed, VenueState
@@ -29,6 +28,7 @@ from oneprice.trading.wire_ccxt import create_arguments, find_order, read_fill, 
 _LOG = logging.getLogger("oneprice.trading")
 _RECEIVE_WINDOW_MS = 5_000
 _ASK_AGAIN_S = 0.25
+_STREAM_BRINGS_S = 0.25
 _QUIET_S = 2.0  # an open order that nobody has spoken of for so long is asked about
 _QUEUE_SIZE = 1_000
 FAMILY = {
@@ -78,12 +78,14 @@ class LiveVenue:
         instruments: InstrumentTable,
         exchanges: Mapping[str, Any],
         *,
+        on_report: Callable[[Report], None],
         run_id: str,
         clock: Clock,
         settle_s: float = _RECEIVE_WINDOW_MS / 1000 + 1,
     ) -> None:
         self._instruments = instruments
         self._exchanges = dict(exchanges)
+        self._on_report = on_report
         self._run_id = run_id
         self._clock = clock
         self._settle_ns = int(settle_s * NS_PER_S)
@@ -92,9 +94,7 @@ class LiveVenue:
         self._by_venue_id: dict[tuple[str, str], int] = {}  # (family, the venue's id) → number
         self._early: dict[tuple[str, str], list[Mapping[str, Any]]] = {}  # fills that overtook their order's answer
         self._heard_ns: dict[int, int] = {}
-        self._reports: list[Report] = []
         self._commands: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue(_QUEUE_SIZE)
-        self.on_report: Callable[[], None] = lambda: None  # called when a report waits in `advance`
 
     # -- driven by the desk -------------------------------------------------------------------------------------------
 
@@ -109,19 +109,6 @@ class LiveVenue:
     def cancel(self, number: int, now_ns: int) -> None:
         """Queue a cancel."""
         self._queue(lambda: self._cancel(number))
-
-    def next_due_ns(self) -> int | None:
-        """The time of the oldest report that has not been taken; None: nothing has come."""
-        return self._reports[0].ts_ns if self._reports else None
-
-    def advance(self, to_ns: int, books: Books) -> list[Report]:
-        """The reports that had come by `to_ns`, in the order in which they came."""
-        count = sum(1 for report in self._reports if report.ts_ns <= to_ns)
-        taken, self._reports = self._reports[:count], self._reports[count:]
-        return taken
-
-    def on_rows(self, rows: Rows, start: int, stop: int, books: Books) -> None:
-        """Nothing: real orders meet the real book."""
 
     # -- the edge -----------------------------------------------------------------------------------------------------
 
@@ -188,9 +175,8 @@ class LiveVenue:
         self._heard_ns[followed.order.number] = self._clock.now_ns()
         if followed.is_over:
             self._heard_ns.pop(followed.order.number, None)
-        if reports:
-            self._reports += reports
-            self.on_report()
+        for report in reports:
+            self._on_report(report)
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -255,6 +241,8 @@ class LiveVenue:
         standing = read_state(told, instrument)
         if standing is not None:
             self._give(followed, followed.state(*standing, self._clock.now_ns()))
+        if followed.missing_qty > 0:  # the stream brings them at no cost; asking takes a large part of a rate limit
+            await self._clock.sleep(_STREAM_BRINGS_S)
         while followed.missing_qty > 0 and followed.venue_id:
             try:
                 query = {"orderId": followed.venue_id}

@@ -84,6 +84,10 @@ class Portfolio:
         """Signed derivative position (mantissa) over all strategies."""
         return self._contracts[instrument]
 
+    def all_contracts(self) -> dict[int, int]:
+        """Every derivative position that is not flat: instrument → signed quantity (mantissa)."""
+        return {index: qty for index, qty in sorted(self._contracts.items()) if qty}
+
     def open_contracts(self) -> list[int]:
         """Instruments with a derivative position, in order."""
         return sorted(index for index, qty in self._contracts.items() if qty)

@@ -10,7 +10,7 @@ import typer
 
 from oneprice.app.options import Duration, Faults, Json, Out, Seed
 from oneprice.app.output import give, say
-from oneprice.app.paper_session import run_paper
+from oneprice.app.real_time import run_in_real_time
 from oneprice.app.report import show_summary
 from oneprice.app.session import fresh_folder
 from oneprice.engine.settings import Mode, RunSettings
@@ -41,7 +41,7 @@ def demo(
     settings = RunSettings(mode=Mode.DEMO)
     folder: Path = fresh_folder(out, kind="demo")
     summary = asyncio.run(
-        run_paper(
+        run_in_real_time(
             settings, folder, emulated=True, seed=seed, faults=fault or (), duration_s=duration_secs,
             dashboard=None if headless else dashboard,
         )

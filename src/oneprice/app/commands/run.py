@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from oneprice.app.config import EXAMPLE, load_settings
 from oneprice.app.options import Duration, Emulated, Faults, Json, Out, Seed, Venues, listed
 from oneprice.app.output import give, progress, say
-from oneprice.app.paper_session import run_paper
+from oneprice.app.real_time import run_in_real_time
 from oneprice.app.report import show_summary
 from oneprice.app.session import fresh_folder
 from oneprice.data.session import Session
@@ -20,6 +21,7 @@ from oneprice.engine.run import backtest
 from oneprice.engine.settings import Mode, RunSettings
 from oneprice.model.errors import InputError
 from oneprice.strategies.registry import make_strategy
+from oneprice.trading.hosts import Access
 from oneprice.venues.registry import venue as find_venue
 
 _EXAMPLES = """Examples:
@@ -58,7 +60,7 @@ def run(
     if generate_config:
         sys.stdout.write(EXAMPLE)
         return
-    settings = _settings(mode, config, strategies, venues)
+    settings = _settings(mode, config, strategies, venues, emulated=emulated)
     if settings.mode is Mode.BACKTEST:
         if not session:
             raise InputError("a backtest needs at least one --session FOLDER (oneprice import-recording makes one)")
@@ -70,12 +72,8 @@ def run(
     else:
         if session:
             raise InputError(f"--session goes with --mode backtest, not with --mode {settings.mode.value}")
-        if settings.mode is Mode.LIVE:
-            raise InputError(
-                "live trading is not part of this version: order entry at the venues is still to come; use --mode paper"
-            )
         summary = asyncio.run(
-            run_paper(
+            run_in_real_time(
                 settings, fresh_folder(out, kind=settings.mode.value),
                 emulated=emulated or settings.mode is Mode.DEMO, seed=seed, faults=fault or (),
                 duration_s=duration_secs, dashboard=dashboard,
@@ -87,7 +85,9 @@ def run(
     give(summary, as_json=as_json)
 
 
-def _settings(mode: Mode | None, config: Path | None, strategies: str | None, venues: str | None) -> RunSettings:
+def _settings(
+    mode: Mode | None, config: Path | None, strategies: str | None, venues: str | None, *, emulated: bool
+) -> RunSettings:
     overrides: dict[str, Any] = {}
     if mode is not None:
         overrides["mode"] = mode.value
@@ -101,4 +101,8 @@ def _settings(mode: Mode | None, config: Path | None, strategies: str | None, ve
         settings = load_settings(config, {**overrides, "strategies": chosen})
     for name in settings.venues:
         find_venue(name)
+    if settings.mode is Mode.LIVE and emulated:
+        settings = msgspec.structs.replace(
+            settings, live=msgspec.structs.replace(settings.live, access=Access.PRACTICE)
+        )
     return settings

@@ -1,4 +1,4 @@
-"""A paper run from start to summary, as `demo` and `run` do it: practice venues if wanted, the page if wanted."""
+"""A run in real time from start to summary, as `demo` and `run` do it: practice venues if wanted, the page if wanted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import aiohttp
 from oneprice.app.dashboard import serve_dashboard
 from oneprice.app.output import progress, say
 from oneprice.app.session import practice_venues, stop_on_signals
-from oneprice.engine.paper import PaperRun
+from oneprice.engine.real_time import RealTimeRun
 from oneprice.engine.settings import RunSettings
 from oneprice.engine.summary import RunSummary
 
 
-async def run_paper(
+async def run_in_real_time(
     settings: RunSettings,
     folder: Path,
     *,
@@ -25,7 +25,6 @@ async def run_paper(
     faults: Sequence[str] = (),
     duration_s: float | None = None,
     dashboard: int | None = None,
-    environment: str = "live",
 ) -> RunSummary:
     """Run until the duration's end or a signal; → what it came to."""
     async with AsyncExitStack() as stack:
@@ -34,9 +33,7 @@ async def run_paper(
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         with progress("making ready (the first start compiles)", total=1.0) as advance:
-            run = await PaperRun.prepare(
-                settings, folder, http=http, environment=environment, endpoints=endpoints, progress=advance
-            )
+            run = await RealTimeRun.prepare(settings, folder, http=http, endpoints=endpoints, progress=advance)
         if dashboard is not None:
             address = await stack.enter_async_context(serve_dashboard(run.view, port=dashboard))
             say(f"the page: [bold]{address}[/bold]")

@@ -1,17 +1,18 @@
-"""A run on live market data with paper orders: capture feeds the engine, and both end together.
+"""A run in real time: capture feeds the engine, orders go to paper or to live venues, and all ends together.
 
-Before an order leaves the desk, the tape and the decisions behind it are in the operating system's hands, so that the
-ledger never knows of an order whose reasons a crash could take away. A run that was cut goes on by replaying its own tape:
-the engine's state is a function of it."""
+Before an order leaves the desk, and before a report enters the ledger, the tape behind it is in the operating system's
+hands, so that the ledger never knows anything whose reasons a crash could take away. At the end the tape says "hold":
+nothing new is begun, and what was begun is brought to its end first."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -19,40 +20,55 @@ import msgspec
 from oneprice.data.capture import Capture
 from oneprice.data.plan import CapturePlan, VenuePlan
 from oneprice.data.session import SessionWriter
+from oneprice.engine.live_orders import LiveOrders
 from oneprice.engine.run import SESSION, Run, RunRecord, make_run_folder
-from oneprice.engine.settings import RunSettings
+from oneprice.engine.settings import Mode, RunSettings
 from oneprice.engine.summary import RunSummary
 from oneprice.engine.view import FeedView, RunView, book_views
 from oneprice.engine.warm import Progress, warm_up
-from oneprice.model.errors import InputError
+from oneprice.model.errors import InputError, VenueError
 from oneprice.model.instrument import Instrument
 from oneprice.model.tape import Rows
 from oneprice.model.time import NS_PER_S, SystemClock
 from oneprice.strategies.base import Strategy
 from oneprice.strategies.registry import make_strategy
+from oneprice.trading.hosts import Access
 from oneprice.venues.base import Channel, Endpoints
 
 _VIEW_EVERY_NS = NS_PER_S // 4
 _CURVE_EVERY_NS = NS_PER_S
 _CHANNELS = (Channel.DEPTH, Channel.TRADE, Channel.QUOTE)
+_END_WITHIN_S = 15.0  # what is under way when a run is told to stop: longer than a lost answer stays uncertain
 
 
-class PaperRun:
+class RealTimeRun:
     """One run. `prepare` connects nothing but asks the venues what they list; `go` runs until it is told to stop."""
 
-    def __init__(self, settings: RunSettings, folder: Path, capture: Capture, clock: SystemClock) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        record: RunRecord,
+        folder: Path,
+        *,
+        capture: Capture,
+        session: SessionWriter,
+        clock: SystemClock,
+        live: LiveOrders | None,
+    ) -> None:
+        self.settings = record.settings
         self.folder = folder
+        self.run = Run(
+            record.settings, capture.instruments, folder, write_ahead=self._write_ahead,
+            execution=live.relay if live is not None else None,
+        )  # fmt: skip
         self._capture = capture
+        self._session = session
         self._clock = clock
+        self._live = live
         self._stop = asyncio.Event()
-        make_run_folder(folder, RunRecord(settings=settings))
-        self._session = SessionWriter(
-            folder / SESSION, capture.instruments, source=settings.mode.value, created_ns=clock.now_ns()
-        )
-        self.run = Run(settings, capture.instruments, folder, before_orders=self._write_ahead)
+        self._at_rest = asyncio.Event()  # the tape says hold, and every trade has ended
         self._view: RunView | None = None
         self._viewed_ns = 0
+        self._flushed_ns = 0
         self.first_opportunity_s: float | None = None
         self._began = time.monotonic()
 
@@ -63,15 +79,15 @@ class PaperRun:
         folder: Path,
         *,
         http: aiohttp.ClientSession,
-        environment: str = "live",
         endpoints: Mapping[str, Endpoints] | None = None,
         progress: Progress = lambda done, note: None,
-    ) -> PaperRun:
-        """Ask the venues, let the strategies choose, lay out the connections and the folder, make compiled code ready."""
+    ) -> RealTimeRun:
+        """Ask the venues, let the strategies choose, lay out the connections and the folder, make compiled code ready.
+        A live run also opens its accounts and sees to it that they are as it needs them."""
         strategies = [make_strategy(name, dict(values)) for name, values in sorted(settings.strategies.items())]
         clock = SystemClock()
         capture = await Capture.prepare(
-            capture_plan(settings, strategies, environment=environment, endpoints=endpoints or {}),
+            capture_plan(settings, strategies, endpoints=endpoints or {}),
             http=http, clock=clock, rng=random.Random(), discover=lambda listed: discover(strategies, listed),
         )  # fmt: skip
         if len(capture.instruments) == 0:
@@ -79,25 +95,67 @@ class PaperRun:
                 f"the strategies {', '.join(settings.strategies)} want nothing of what {', '.join(settings.venues)} list"
             )
         warm_up(capture.instruments, settings.venues, progress)
-        return cls(settings, folder, capture, clock)
+        record = RunRecord(settings=settings, run_id=secrets.token_hex(8))
+        live = None
+        if settings.mode is Mode.LIVE:
+            live = await LiveOrders.open(
+                settings.live,
+                capture.instruments,
+                run_id=record.run_id,
+                clock=clock,
+                told={},
+                endpoints=endpoints or {},
+            )
+        try:
+            if live is not None:
+                await live.require_ready(settings.live)
+            make_run_folder(folder, record)
+            session = SessionWriter(
+                folder / SESSION, capture.instruments, source=settings.mode.value, created_ns=clock.now_ns()
+            )
+            return cls(record, folder, capture=capture, session=session, clock=clock, live=live)
+        except BaseException:
+            if live is not None:
+                await live.close()
+            raise
 
     async def go(self, *, duration_s: float | None = None) -> RunSummary:
-        """Run until `stop`, the duration's end, or a fault; the folder is closed in order in any case."""
-        capturing = asyncio.create_task(self._capture.run(recorder=self._session, on_rows=self._on_rows))
+        """Run until `stop`, the duration's end, or a fault. Then nothing new is begun, what was begun is brought to its
+        end, and the folder is closed in order.
+
+        VenueError when live orders still have no end: the folder is left open, and `resume` asks about them.
+        """
+        work = [asyncio.create_task(self._capture.run(recorder=self._session, on_rows=self._on_rows))]
+        if self._live is not None:
+            self._live.connect(self._capture.report)
+            work.append(asyncio.create_task(self._live.run()))
         stopping = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait({capturing, stopping}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*work, stopping}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+            self._capture.hold(True)
+            await self._come_to_rest(work)
+            reconciled = await self._live.is_same(self.run.portfolio) if self._live is not None else None
         finally:
-            stopping.cancel()
-            failed = capturing.done() and not capturing.cancelled() and capturing.exception() is not None
-            if not capturing.done():
-                capturing.cancel()
-                with suppress(asyncio.CancelledError):
-                    await capturing
-            summary = self._close()
-        if failed:
-            await capturing
+            await _ended([stopping, *work])
+            if self._live is not None:
+                await self._live.close()
+        failed = next((task for task in work if not task.cancelled() and task.exception() is not None), None)
+        if self._live is not None and (not self.run.desk.is_idle or failed is not None):
+            self._write_ahead()
+            raise VenueError(
+                f"{self.folder}: {len(self.run.desk.open_orders())} live orders have no known end; the run is left open: "
+                f"`oneprice run --resume {self.folder}` asks the venues about them"
+            ) from (failed.exception() if failed is not None else None)
+        summary = self._close(reconciled)
+        if failed is not None:
+            await failed
         return summary
+
+    async def _come_to_rest(self, work: Sequence[asyncio.Task[None]]) -> None:
+        """Wait until every trade has ended, but not for ever, and not for what can no longer happen."""
+        resting = asyncio.create_task(self._at_rest.wait())
+        await asyncio.wait({resting, *work}, timeout=_END_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        await _ended([resting])
 
     def stop(self) -> None:
         """End the run in order."""
@@ -112,7 +170,12 @@ class PaperRun:
         return self._view
 
     def _on_rows(self, rows: Rows) -> None:
+        if self._session.flushed_ns != self._flushed_ns:  # the tape behind all decisions so far has reached the disk
+            self._flushed_ns = self._session.flushed_ns
+            self.run.decisions.flush()
         self.run.on_rows(rows)
+        if self.run.engine.holds and self.run.desk.is_idle:
+            self._at_rest.set()
         if self.run.engine.now_ns - self._viewed_ns >= _CURVE_EVERY_NS:
             self.view()  # the result's curve is drawn whether anybody looks or not
         if self.first_opportunity_s is None and self.run.engine.opportunities.seen:
@@ -122,10 +185,10 @@ class PaperRun:
         self._session.flush()
         self.run.decisions.flush()
 
-    def _close(self) -> RunSummary:
+    def _close(self, reconciled: bool | None) -> RunSummary:
         self.run.take_ended()
         health = self._capture.health()
-        summary = self.run.summary(resyncs=sum(feed.resyncs for feed in health))
+        summary = self.run.summary(resyncs=sum(feed.resyncs for feed in health), reconciled=reconciled)
         self._session.close(
             closed_ns=self._clock.now_ns(), statistics={"feeds": [msgspec.to_builtins(feed) for feed in health]}
         )
@@ -176,7 +239,7 @@ class PaperRun:
 
 
 def capture_plan(
-    settings: RunSettings, strategies: Sequence[Strategy], *, environment: str, endpoints: Mapping[str, Endpoints]
+    settings: RunSettings, strategies: Sequence[Strategy], *, endpoints: Mapping[str, Endpoints]
 ) -> CapturePlan:
     """What to capture so that every strategy is fed: its channels, and depth, quotes and trades in any case."""
     wanted = {*_CHANNELS, *(channel for strategy in strategies for channel in strategy.channels)}
@@ -189,7 +252,7 @@ def capture_plan(
             name: VenuePlan(symbols=tuple(settings.symbols.get(name, ())), channels=channels)
             for name in settings.venues
         },
-        environment=environment,
+        environment="testnet" if settings.mode is Mode.LIVE and settings.live.access is Access.TESTNET else "live",
         endpoints=endpoints,
     )
 
@@ -198,3 +261,10 @@ def discover(strategies: Sequence[Strategy], listed: Sequence[Instrument]) -> li
     """What the strategies want among all that is listed."""
     wanted = {instrument.key: instrument for strategy in strategies for instrument in strategy.discover(listed)}
     return [wanted[key] for key in sorted(wanted)]
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel what still runs, and wait until all has ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
