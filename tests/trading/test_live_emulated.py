@@ -165,7 +165,12 @@ async def test_a_restart_asks_for_what_it_does_not_know_the_end_of() -> None:
         desk.send(order(1, 0, Side.BUY, lot * 50, price))
         await desk.wait_final(1)
         again = LiveVenue(
-            desk.table, {"binance": desk.exchange}, on_report=desk._take, run_id="run", clock=SystemClock(), settle_s=0.5
+            desk.table,
+            {"binance": desk.exchange},
+            on_report=desk._take,
+            run_id="run",
+            clock=SystemClock(),
+            settle_s=0.5,
         )
         statuses = {1: OrderStatus(desk.statuses[1].order, OrderState.UNKNOWN)}
         never = order(2, 0, Side.BUY, lot * 50, price)

@@ -22,18 +22,22 @@ async def run_in_real_time(
     *,
     emulated: bool,
     seed: int,
+    resumes: bool = False,
     faults: Sequence[str] = (),
     duration_s: float | None = None,
     dashboard: int | None = None,
 ) -> RunSummary:
-    """Run until the duration's end or a signal; → what it came to."""
+    """Run until the duration's end or a signal; → what it came to. `resumes`: go on with the run that is in the folder."""
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(
             practice_venues(emulated, seed=seed, venues=settings.venues, faults=faults)
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         with progress("making ready (the first start compiles)", total=1.0) as advance:
-            run = await RealTimeRun.prepare(settings, folder, http=http, endpoints=endpoints, progress=advance)
+            if resumes:
+                run = await RealTimeRun.resume(folder, http=http, endpoints=endpoints, progress=advance)
+            else:
+                run = await RealTimeRun.prepare(settings, folder, http=http, endpoints=endpoints, progress=advance)
         if dashboard is not None:
             address = await stack.enter_async_context(serve_dashboard(run.view, port=dashboard))
             say(f"the page: [bold]{address}[/bold]")

@@ -22,9 +22,10 @@ from oneprice.data.budget import Budgets
 from oneprice.data.connection import Feed, Link
 from oneprice.data.health import FeedHealth, HealthWatch
 from oneprice.data.machines import Closed, Machines, Opened, Reported, with_body
-from oneprice.data.plan import CapturePlan, FeedPlan, feeds_of, handshake_headers, select
+from oneprice.data.plan import CapturePlan, FeedPlan, feeds_of, handshake_headers, same_as_listed, select
+from oneprice.data.recover import numbers_taken
 from oneprice.data.rest import Answer, RestClient
-from oneprice.data.session import FeedEntry, Record, RecordType
+from oneprice.data.session import FeedEntry, Record, RecordType, Session
 from oneprice.model.errors import VenueError
 from oneprice.model.instrument import Instrument, InstrumentTable
 from oneprice.model.tape import HOLD, GapReason, Kind, Rows, TapeWriter
@@ -71,13 +72,15 @@ class Capture:
         budgets: Budgets,
         clock: Clock,
         rng: random.Random,
+        links: int = 0,
+        batches: int = 0,
     ) -> None:
         self.plan = plan
         self.instruments = instruments
         self.feed_plans = tuple(feeds)
         self.tape = TapeWriter()
         self.machines = Machines(instruments, self.tape)
-        self.batches = 0
+        self.batches = batches
         self._clients = clients
         self._listed = listed
         self._clock = clock
@@ -93,7 +96,7 @@ class Capture:
         self._on_rows: Callable[[Rows], None] = _ignore
         self._tasks: asyncio.TaskGroup | None = None
         self._links: dict[int, tuple[Link, FeedMachine]] = {}
-        self._next_link = 0
+        self._next_link = links
         self._cut_ns = 0
         self._stops = False
         self._hold = 0
@@ -108,11 +111,15 @@ class Capture:
         rng: random.Random,
         environ: Mapping[str, str] = os.environ,
         discover: Callable[[Sequence[Instrument]], Sequence[Instrument]] | None = None,
+        resumed: Session | None = None,
     ) -> Capture:
         """Ask every venue of a plan what it lists, choose the plan's instruments and lay out the connections.
 
         A venue for which the plan names no symbols is left to `discover`, which picks from all that those venues list.
-        InputError for what the plan names and a venue does not have; VenueError for a venue that does not answer.
+        A capture that goes on with the session `resumed` takes the instruments from there, and numbers its connections
+        and batches after those that the session has.
+        InputError for what the plan names and a venue does not have, and for an instrument of `resumed` that is not
+        traded as it was; VenueError for a venue that does not answer.
         """
         budgets = Budgets(clock)
         venues = {name: find_venue(name) for name in plan.venues}
@@ -129,28 +136,22 @@ class Capture:
                 asked = {name: tasks.create_task(clients[name].instruments()) for name in venues}
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed  # one venue without an answer is enough to say so
-        open_to_choice = [
-            instrument for name in venues if not plan.venues[name].symbols for instrument in asked[name].result()[0]
-        ]
-        discovered = list(discover(open_to_choice)) if discover is not None and open_to_choice else open_to_choice
-        chosen: list[Instrument] = []
+        markets = {name: asked[name].result()[0] for name in venues}
+        chosen = _chosen(plan, markets, discover) if resumed is None else _kept(resumed.instruments, markets)
         feeds: list[FeedPlan] = []
         listed: list[Record] = []
         for name, venue in venues.items():
-            instruments, answers = asked[name].result()
-            ours = select(venue, instruments, plan.venues[name].symbols) or [
-                instrument for instrument in discovered if instrument.venue == name
-            ]
-            chosen += ours
-            feeds += feeds_of(venue, plan.endpoints_of(venue), ours, plan.venues[name].channels)
-            listed += [_listing(venue, request, answer) for request, answer in answers]
-        table = InstrumentTable(chosen)
+            feeds += feeds_of(venue, plan.endpoints_of(venue), chosen[name], plan.venues[name].channels)
+            listed += [_listing(venue, request, answer) for request, answer in asked[name].result()[1]]
+        table = InstrumentTable(instrument for ours in chosen.values() for instrument in ours)
+        links, batches = numbers_taken(resumed) if resumed is not None else (0, 0)
         for venue in venues.values():
             # The first call compiles (once on a machine, for seconds): now, while no socket waits for it.
             decode_frame(venue, table, _NO_DATA, TapeWriter())
         return cls(
             plan, instruments=table, feeds=feeds, clients=clients, headers=headers, clock=clock,
             budgets=budgets, listed=sorted(listed, key=lambda record: record.recv_ns), rng=rng,
+            links=links, batches=batches,
         )  # fmt: skip
 
     async def run(self, *, recorder: Recorder | None = None, on_rows: Callable[[Rows], None] | None = None) -> None:
@@ -275,7 +276,7 @@ class Capture:
         before = self.tape.n
         self._tell(NO_LINK, RecordType.ANSWER, with_body(said, answer.body))
         if fetch.purpose == TIME:
-            self._health.offset_of(name).add_rows(self.tape.rows[before : self.tape.n])
+            self._health.on_clock_rows(name, self.tape.rows[before : self.tape.n])
 
     async def _probe(self, machine: FeedMachine) -> None:
         """Ask a venue for its time, often at first, so that the offset is soon known."""
@@ -316,6 +317,31 @@ class Capture:
         except BaseException:
             self._stops = True  # nothing further is started while this takes the capture down
             raise
+
+
+def _chosen(
+    plan: CapturePlan,
+    markets: Mapping[str, Sequence[Instrument]],
+    discover: Callable[[Sequence[Instrument]], Sequence[Instrument]] | None,
+) -> dict[str, list[Instrument]]:
+    """By venue, the instruments that the plan names, or that are discovered where it names none."""
+    open_to_choice = [
+        instrument for name, market in markets.items() if not plan.venues[name].symbols for instrument in market
+    ]
+    discovered = list(discover(open_to_choice)) if discover is not None and open_to_choice else open_to_choice
+    return {
+        name: select(find_venue(name), market, plan.venues[name].symbols)
+        or [instrument for instrument in discovered if instrument.venue == name]
+        for name, market in markets.items()
+    }
+
+
+def _kept(table: InstrumentTable, markets: Mapping[str, Sequence[Instrument]]) -> dict[str, list[Instrument]]:
+    """By venue, the instruments that a session has already."""
+    return {
+        name: same_as_listed(market, [instrument for _, instrument in table.of_venue(name)])
+        for name, market in markets.items()
+    }
 
 
 def _listing(venue: Venue, request: Request, answer: Answer) -> Record:

@@ -68,6 +68,17 @@ class HealthWatch:
     def offset_of(self, venue: str) -> ClockOffset:
         return self._offsets.setdefault(venue, ClockOffset())
 
+    def on_clock_rows(self, venue: str, rows: Rows) -> None:
+        """The answers to clock probes of a venue; a jump is told."""
+        offset = self.offset_of(venue)
+        before_ms, jumps = offset.offset_ms, offset.jumps
+        offset.add_rows(rows)
+        if offset.jumps > jumps:
+            _log.warning(
+                "%s: the clock offset (local - venue) went from %.1f to %.1f ms, more than round trips explain: a clock was "
+                "set; receive times before and after differ by as much", venue, before_ms, offset.offset_ms,
+            )  # fmt: skip
+
     def link_closed(self, feed: Feed, statistics: FeedStatistics) -> None:
         """A link of a feed has ended with these counts."""
         self._watched[id(feed)].ended.add(statistics)

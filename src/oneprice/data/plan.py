@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -13,6 +15,7 @@ from oneprice.model.instrument import Instrument
 from oneprice.venues.base import Channel, Endpoints, Subscription, Venue
 
 ALL_CHANNELS = tuple(Channel)
+PRACTICE = "practice"  # environment of a plan whose venues are all practice ones
 
 
 class VenuePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +36,11 @@ class CapturePlan(msgspec.Struct, frozen=True, kw_only=True):
     environment: str = "live"
     endpoints: Mapping[str, Endpoints] = {}
     probe_every_s: float = 30.0  # seconds between the clock probes of a venue
+
+    def recorded(self) -> dict[str, Any]:
+        """The plan as a manifest keeps it: without `endpoints`, which belong to the process that captures."""
+        recorded: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(self, endpoints={}))
+        return recorded
 
     def endpoints_of(self, venue: Venue) -> Endpoints:
         """The addresses to use for a venue; InputError where it has none for the environment."""
@@ -84,6 +92,32 @@ def select(venue: Venue, listed: Iterable[Instrument], symbols: Sequence[str]) -
             raise InputError(unknown_name("symbol", symbol, _nearest(symbol, by_name), where=venue.name))
         chosen[by_name[symbol].symbol] = by_name[symbol]
     return list(chosen.values())
+
+
+def same_as_listed(listed: Iterable[Instrument], fixed: Sequence[Instrument]) -> list[Instrument]:
+    """The instruments of a session that goes on, as they were when it began. Its rows are written in their ticks and lots:
+    InputError for one that is not listed any more, or whose numbers would mean something else now."""
+    now = {instrument.key: instrument for instrument in listed}
+    for instrument in fixed:
+        if instrument.key not in now:
+            raise InputError(
+                f"{instrument.key} is part of this session, but the venue does not list it any more; the session cannot go "
+                f"on: start a new one"
+            )
+        for name, was, is_now in zip(_RULES, _rules(instrument), _rules(now[instrument.key]), strict=True):
+            if was != is_now:
+                raise InputError(
+                    f"{instrument.key}: its {name} was {was} when this session began, and is {is_now} now; the session "
+                    f"cannot go on: start a new one"
+                )
+    return list(fixed)
+
+
+_RULES = ("tick", "lot", "contract multiplier")
+
+
+def _rules(instrument: Instrument) -> tuple[Decimal, Decimal, Decimal]:
+    return instrument.price(instrument.tick), instrument.qty(instrument.lot), instrument.contract_multiplier
 
 
 def feeds_of(

@@ -12,9 +12,39 @@ import msgspec
 import numpy as np
 
 from oneprice.data.machines import Machines, Restarted, Standing
+from oneprice.data.plan import CapturePlan
 from oneprice.data.rederive import MADE_BY_THE_CLOCK
 from oneprice.data.session import Record, RecordType, Session, SessionWriter
+from oneprice.model.errors import InputError
 from oneprice.model.tape import Kind, TapeWriter
+from oneprice.model.time import NS_PER_S, iso_ms
+
+CAPTURE = "capture"  # source of the sessions that `capture-session` records
+
+
+def cut_capture(folder: Path, *, now_ns: int) -> tuple[Session, CapturePlan]:
+    """A capture that was cut and can go on now, and the plan it was started with. Nothing is written.
+
+    InputError for a session that is closed, being written, or no capture, and while the clock is behind the tape;
+    SessionError for one that is damaged.
+    """
+    session = Session.open(folder)
+    if session.manifest.source != CAPTURE:
+        raise InputError(
+            f"{folder}: the source of this session is '{session.manifest.source}'; only what capture-session recorded can "
+            f"be captured further"
+        )
+    session.check_cut()
+    span = session.span_ns()
+    if span is not None and now_ns < span[1]:
+        raise InputError(
+            f"{folder}: this session ends at {iso_ms(span[1])}, {(span[1] - now_ns) / NS_PER_S:.1f} s ahead of this "
+            f"machine's clock; set the clock, or wait until it is past that time"
+        )
+    try:
+        return session, msgspec.convert(session.manifest.configuration["plan"], CapturePlan)
+    except (KeyError, msgspec.ValidationError) as wrong:
+        raise InputError(f"{folder}: its manifest does not hold the plan that it was captured by: {wrong}") from wrong
 
 
 def go_on(folder: Path, *, now_ns: int) -> SessionWriter:
@@ -32,6 +62,23 @@ def go_on(folder: Path, *, now_ns: int) -> SessionWriter:
     writer.rows(tape.take())
     writer.flush()
     return writer
+
+
+def numbers_taken(session: Session) -> tuple[int, int]:
+    """How far a session has numbered its connections (from 0) and its micro-batches (from 1)."""
+    return 1 + max((feed.number for feed in session.manifest.feeds), default=-1), _last_batch(session)
+
+
+def _last_batch(session: Session) -> int:
+    """The sequence of the last TIMER row; 0 when there is none."""
+    for path in reversed(session.segments("tape")):
+        number = 0
+        for rows in session.rows_of_segment(path):
+            timers = rows[rows["kind"] == int(Kind.TIMER)]
+            number = int(timers["sequence"][-1]) if len(timers) else number
+        if number > 0:
+            return number
+    return 0
 
 
 def _standing_at_the_end(session: Session) -> tuple[Restarted, int]:

@@ -129,17 +129,11 @@ class SessionWriter:
     def go_on(cls, folder: Path) -> SessionWriter:
         """Continue a session that was cut: its unfinished last blocks are cut off, new segments follow the old ones.
 
-        InputError for one that is closed or still being written, SessionError for one that is damaged. Whoever goes on
-        also tells the machines and the tape of the break (`recover.py`).
+        Errors as in `Session.check_cut`. Whoever goes on also tells the machines and the tape of the break (`recover.py`).
         """
         session = Session.open(folder)
-        if session.state == "closed":
-            raise InputError(f"{folder}: this session is closed; it is not added to")
+        session.check_cut()
         paths = session.segments(_FRAMES) + session.segments(_TAPE)
-        if any(is_being_written(path) for path in paths):
-            raise InputError(f"{folder}: this session is being written by another process")
-        if damage := session.check():
-            raise SessionError(f"{folder}/{damage[0].file}: {damage[0].what}; it cannot be added to")
         for log in _KINDS:
             for path, part in session.extents(log):
                 if part.length > 0:
@@ -322,6 +316,15 @@ class Session:
     def check(self) -> list[Damage]:
         """Everything that is not as it was written (`check_folder`)."""
         return check_folder(self.folder)
+
+    def check_cut(self) -> None:
+        """InputError unless this session was cut and nobody writes it; SessionError when it is damaged."""
+        if self.state == "closed":
+            raise InputError(f"{self.folder}: this session is closed; it is not added to")
+        if any(is_being_written(path) for log in _KINDS for path in self.segments(log)):
+            raise InputError(f"{self.folder}: this session is being written by another process")
+        if damage := self.check():
+            raise SessionError(f"{self.folder}/{damage[0].file}: {damage[0].what}; it cannot be added to")
 
 
 def check_folder(folder: Path) -> list[Damage]:

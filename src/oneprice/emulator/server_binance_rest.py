@@ -23,6 +23,7 @@ INTERVALS_NS: Mapping[str, int] = {
     name: int(name[:-1]) * _UNITS_S[name[-1]] * NS_PER_S
     for name in ["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"]
 }
+_HOUR_NS = 3600 * NS_PER_S
 _ALL = 100_000
 _LONG_AGO = 100_000  # update ids by which a stale answer is behind
 _SPOT_DEPTH, _FUTURES_DEPTH = 5_000, 1_000  # levels a side at most
@@ -78,7 +79,7 @@ class MarketCalls:
             calls |= {
                 "premiumIndex": (self._premium_index, lambda params: 1 if "symbol" in params else 10),
                 "fundingRate": (self._funding_rate, 1),
-                "fundingInfo": (lambda _: [], 0),  # only symbols whose terms were adjusted, and none is
+                "fundingInfo": (self._funding_info, 0),
                 "openInterest": (self._open_interest, 1),
             }
         return calls
@@ -269,6 +270,18 @@ class MarketCalls:
         ]  # fmt: skip
         limit = whole(params, "limit", 100, most=1000)
         return rows[:limit] if start_ms else rows[-limit:]
+
+    def _funding_info(self, _: Params) -> object:
+        """Only the symbols whose terms were adjusted: those that do not pay every eight hours."""
+        return [
+            {
+                "symbol": instrument.symbol, "adjustedFundingRateCap": "0.02000000",
+                "adjustedFundingRateFloor": "-0.02000000",
+                "fundingIntervalHours": instrument.funding_interval_ns // _HOUR_NS, "disclaimer": False,
+            }
+            for instrument in self._exchange.instruments.values()
+            if instrument.funding_interval_ns != 8 * _HOUR_NS
+        ]  # fmt: skip
 
     def _open_interest(self, params: Params) -> object:
         instrument = self._instrument(params)

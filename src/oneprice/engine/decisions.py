@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from oneprice.model.errors import SessionError
+
 _GENESIS = "0" * 64
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
@@ -59,6 +61,20 @@ class DecisionLog:
         self.flush()
         if self._file is not None:
             self._file.close()
+
+
+def require_beginning(recorded: Path, again: Path) -> None:
+    """SessionError unless the recorded log is a beginning of the one made again."""
+    if not recorded.exists():
+        return
+    ours, theirs = read_decisions(recorded), read_decisions(again)
+    for line, parsed in ours:
+        other = next(theirs, None)
+        if other is None or other[0] != line:
+            raise SessionError(
+                f"{recorded}: decision {parsed['n']} does not come out of the tape again; `oneprice verify-run` shows where "
+                "they part, and nothing was changed"
+            )
 
 
 def read_decisions(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:

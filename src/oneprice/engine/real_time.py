@@ -17,11 +17,15 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from oneprice.data import manifest
 from oneprice.data.capture import Capture
+from oneprice.data.machines import reports_of
 from oneprice.data.plan import CapturePlan, VenuePlan
-from oneprice.data.session import SessionWriter
+from oneprice.data.recover import go_on
+from oneprice.data.session import Session, SessionWriter
+from oneprice.engine.decisions import DecisionLog, require_beginning
 from oneprice.engine.live_orders import LiveOrders
-from oneprice.engine.run import SESSION, Run, RunRecord, make_run_folder
+from oneprice.engine.run import DECISIONS, SESSION, Run, RunManifest, RunRecord, make_run_folder, read_run
 from oneprice.engine.settings import Mode, RunSettings
 from oneprice.engine.summary import RunSummary
 from oneprice.engine.view import FeedView, RunView, book_views
@@ -53,11 +57,13 @@ class RealTimeRun:
         session: SessionWriter,
         clock: SystemClock,
         live: LiveOrders | None,
+        decisions: DecisionLog | None = None,
     ) -> None:
         self.settings = record.settings
         self.folder = folder
+        self._is_resumed = False
         self.run = Run(
-            record.settings, capture.instruments, folder, write_ahead=self._write_ahead,
+            record.settings, capture.instruments, folder, write_ahead=self._write_ahead, decisions=decisions,
             execution=live.relay if live is not None else None,
         )  # fmt: skip
         self._capture = capture
@@ -95,7 +101,7 @@ class RealTimeRun:
                 f"the strategies {', '.join(settings.strategies)} want nothing of what {', '.join(settings.venues)} list"
             )
         warm_up(capture.instruments, settings.venues, progress)
-        record = RunRecord(settings=settings, run_id=secrets.token_hex(8))
+        record = RunRecord(settings=settings, run_id=secrets.token_hex(8), is_practice=bool(endpoints))
         live = None
         if settings.mode is Mode.LIVE:
             live = await LiveOrders.open(
@@ -119,6 +125,62 @@ class RealTimeRun:
                 await live.close()
             raise
 
+    @classmethod
+    async def resume(
+        cls,
+        folder: Path,
+        *,
+        http: aiohttp.ClientSession,
+        endpoints: Mapping[str, Endpoints] | None = None,
+        progress: Progress = lambda done, note: None,
+    ) -> RealTimeRun:
+        """Go on with a run that was cut. Its own tape, replayed, is its state: what the ledger and the decision log hold
+        must come out again. A live run then asks the venues about every order whose end the tape does not know.
+
+        InputError for a run that was closed, is still being written, or read sessions; SessionError where the folder is
+        damaged or the replay does not give what is recorded.
+        """
+        record = resumable(folder)
+        settings = record.settings
+        before = Session.open(folder / SESSION)
+        before.check_cut()
+        strategies = [make_strategy(name, dict(values)) for name, values in sorted(settings.strategies.items())]
+        clock = SystemClock()
+        capture = await Capture.prepare(
+            capture_plan(settings, strategies, endpoints=endpoints or {}),
+            http=http, clock=clock, rng=random.Random(), resumed=before,
+        )  # fmt: skip
+        warm_up(capture.instruments, settings.venues, progress)
+        live = None
+        if settings.mode is Mode.LIVE:
+            live = await LiveOrders.open(
+                settings.live, capture.instruments, run_id=record.run_id, clock=clock, told=reports_of(before),
+                endpoints=endpoints or {},
+            )  # fmt: skip
+        try:
+            session = go_on(folder / SESSION, now_ns=clock.now_ns())
+            again = folder / f"{DECISIONS}.again"
+            resumed = cls(
+                record, folder, capture=capture, session=session, clock=clock, live=live, decisions=DecisionLog(again)
+            )
+            resumed._repeat(Session.open(folder / SESSION), progress)
+            require_beginning(folder / DECISIONS, again)
+            again.replace(folder / DECISIONS)
+            return resumed
+        except BaseException:
+            if live is not None:
+                await live.close()
+            raise
+
+    def _repeat(self, session: Session, progress: Progress) -> None:
+        total = session.manifest.rows or 1
+        for rows in session.rows():
+            self.run.on_rows(rows)
+            progress(self.run.engine.events / total, f"repeating {self.run.engine.events:,} rows")
+        self.run.decisions.flush()
+        self.run.take_ended()
+        self._is_resumed = True
+
     async def go(self, *, duration_s: float | None = None) -> RunSummary:
         """Run until `stop`, the duration's end, or a fault. Then nothing new is begun, what was begun is brought to its
         end, and the folder is closed in order.
@@ -131,6 +193,8 @@ class RealTimeRun:
             work.append(asyncio.create_task(self._live.run()))
         stopping = asyncio.create_task(self._stop.wait())
         try:
+            if self._live is not None and self._is_resumed:
+                await self._reconcile(self._live, work)
             await asyncio.wait({*work, stopping}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
             self._capture.hold(True)
             await self._come_to_rest(work)
@@ -150,6 +214,15 @@ class RealTimeRun:
         if failed is not None:
             await failed
         return summary
+
+    async def _reconcile(self, live: LiveOrders, work: Sequence[asyncio.Task[None]]) -> None:
+        """Begin nothing new before every order of the former process has an end and the venues' positions are ours."""
+        self._capture.hold(True)
+        live.adopt(self.run.desk)
+        await self._come_to_rest(work)
+        await live.require_same(self.run.portfolio)
+        self._at_rest.clear()
+        self._capture.hold(False)
 
     async def _come_to_rest(self, work: Sequence[asyncio.Task[None]]) -> None:
         """Wait until every trade has ended, but not for ever, and not for what can no longer happen."""
@@ -236,6 +309,16 @@ class RealTimeRun:
             recent_trades=list(engine.recent.trades),
             pnl=list(engine.recent.pnl),
         )
+
+
+def resumable(folder: Path) -> RunRecord:
+    """What a run that was cut was started with. InputError for one that cannot go on."""
+    record = read_run(folder)
+    if record.sessions:
+        raise InputError(f"{folder}: a backtest; it does not go on, run it again")
+    if manifest.read_manifest(folder, RunManifest).state == "closed":
+        raise InputError(f"{folder}: this run ended in order; start a new one")
+    return record
 
 
 def capture_plan(

@@ -32,7 +32,7 @@ from oneprice.engine.settings import RunSettings
 from oneprice.engine.summary import RunSummary
 from oneprice.engine.valuation import Valuation
 from oneprice.engine.view import TradeView
-from oneprice.model.errors import InputError
+from oneprice.model.errors import InputError, SessionError
 from oneprice.model.instrument import InstrumentTable
 from oneprice.model.tape import Rows
 from oneprice.model.time import NS_PER_S
@@ -56,6 +56,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     oneprice: str = __version__
     run_id: str = ""  # what the names of live orders are made of
+    is_practice: bool = False  # its venues were practice ones
     settings: RunSettings
     sessions: tuple[SessionUsed, ...] = ()  # empty: the rows are in this folder's own session
 
@@ -199,6 +200,16 @@ def _note(trades: int) -> str:
     if trades:
         return ""
     return "nothing was worth a trade after fees; see opportunities_by_type for gross edges and lifetimes"
+
+
+def read_run(folder: Path) -> RunRecord:
+    """What a run folder says of its run. SessionError for a folder that holds none."""
+    try:
+        return msgspec.json.decode((folder / RUN).read_bytes(), type=RunRecord)
+    except FileNotFoundError:
+        raise SessionError(f"{folder}: no run is here ({RUN} is missing)") from None
+    except msgspec.DecodeError as wrong:
+        raise SessionError(f"{folder / RUN}: cannot be read: {wrong}") from wrong
 
 
 def make_run_folder(folder: Path, record: RunRecord) -> None:

@@ -18,7 +18,7 @@ from oneprice.data.rederive import Divergence, first_divergence
 from oneprice.data.replay import Replay
 from oneprice.data.session import Session
 from oneprice.engine.decisions import DecisionLog, read_decisions
-from oneprice.engine.run import DECISIONS, LEDGER, RUN, SESSION, Run, RunManifest, RunRecord
+from oneprice.engine.run import DECISIONS, LEDGER, SESSION, Run, RunManifest, read_run
 from oneprice.engine.settings import Mode
 from oneprice.model.errors import OnepriceError, SessionError
 from oneprice.trading.ledger import Ledger
@@ -73,7 +73,7 @@ def verify_run(folder: Path, *, progress: Callable[[float, str], None]) -> Verdi
 def _proved(
     folder: Path, damage: list[Damage], *, closed: bool, progress: Callable[[float, str], None]
 ) -> Verdict:  # fmt: skip
-    record = msgspec.json.decode((folder / RUN).read_bytes(), type=RunRecord)
+    record = read_run(folder)
     sessions = [Session.open(folder / SESSION)] if not record.sessions else []
     for used in record.sessions:
         session = Session.open(Path(used.folder))

@@ -14,12 +14,14 @@ import msgspec
 import numpy as np
 import typer
 
-from oneprice.app.options import Duration, Emulated, Faults, Json, Seed, Venues, listed
+from oneprice.app.options import Duration, Emulated, Faults, Json, Seed, listed
 from oneprice.app.output import give, people, say, table
 from oneprice.app.session import fresh_folder, practice_venues, stop_on_signals
 from oneprice.data.capture import Capture
-from oneprice.data.plan import CapturePlan, VenuePlan
-from oneprice.data.session import SessionWriter
+from oneprice.data.plan import PRACTICE, CapturePlan, VenuePlan
+from oneprice.data.recover import CAPTURE, cut_capture, go_on
+from oneprice.data.session import Session, SessionWriter
+from oneprice.model.errors import InputError
 from oneprice.model.instrument import InstrumentTable
 from oneprice.model.tape import ASK, Kind, Rows
 from oneprice.model.time import SystemClock, iso_ms
@@ -30,7 +32,10 @@ _SESSION_EXAMPLES = """Examples:
 
   oneprice capture-session --emulated --duration-secs 30
 
-  oneprice capture-session --venues binance_usdm,bybit_linear --symbols BTC/USDT:USDT,ETH/USDT:USDT --out-dir S"""
+  oneprice capture-session --venues binance_usdm,bybit_linear --symbols BTC/USDT:USDT,ETH/USDT:USDT --out-dir S
+
+  oneprice capture-session --resume S"""
+_VENUES = "binance_usdm,bybit_linear,bybit_spot"
 _TRADES_EXAMPLES = """Examples:
 
   oneprice capture-trades --symbol BTCUSDT --out trades.jsonl --duration-secs 60
@@ -44,11 +49,14 @@ def register(app: typer.Typer) -> None:
 
 
 def capture_session(
-    venues: Venues = "binance_usdm,bybit_linear,bybit_spot",
+    venues: Annotated[str | None, typer.Option(help=f"Venues, with commas. Default: {_VENUES}.")] = None,
     symbols: Annotated[
         str | None, typer.Option(help="Symbols, with commas: native or canonical. Default: all.")
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out-dir", "--out", help="Session folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with a session that was cut, by the plan it was started with.")
+    ] = None,
     duration_secs: Duration = None,
     emulated: Emulated = False,
     seed: Seed = 7,
@@ -56,11 +64,19 @@ def capture_session(
     as_json: Json = False,
 ) -> None:
     """Record depth, quotes, trades, marks and funding of several venues as one session, until the time is over."""
-    folder = fresh_folder(out_dir, kind="capture", below="sessions")
-    wanted = {name: VenuePlan(symbols=listed(symbols)) for name in listed(venues)}
-    result = asyncio.run(
-        _capture(wanted, folder, emulated=emulated, seed=seed, faults=fault or [], for_s=duration_secs)
-    )
+    if resume is None:
+        folder, resumed = fresh_folder(out_dir, kind="capture", below="sessions"), None
+        wanted = {find_venue(name).name: VenuePlan(symbols=listed(symbols)) for name in listed(venues or _VENUES)}
+        plan = CapturePlan(venues=wanted, environment=PRACTICE if emulated else "live")
+    else:
+        if (venues, symbols, out_dir) != (None, None, None):
+            raise InputError(
+                "--resume goes on in the session's folder with its venues and symbols: leave out --venues, --symbols and "
+                "--out-dir"
+            )
+        folder = resume
+        resumed, plan = _cut_session(folder, emulated=emulated)
+    result = asyncio.run(_capture(plan, folder, resumed=resumed, seed=seed, faults=fault or [], for_s=duration_secs))
     if not as_json:
         rows = [
             (f"{feed['venue']} {feed['path']}", f"{feed['frames']:,}", f"{feed['gaps']}", f"{feed['resyncs']}")
@@ -71,28 +87,44 @@ def capture_session(
     give(result, as_json=as_json)
 
 
+def _cut_session(folder: Path, *, emulated: bool) -> tuple[Session, CapturePlan]:
+    """The session to go on with, and its plan. Practice and the real thing are never mixed in one session."""
+    session, plan = cut_capture(folder, now_ns=SystemClock().now_ns())
+    if plan.environment == PRACTICE and not emulated:
+        raise InputError(f"{folder}: this session records practice venues; go on with --emulated")
+    if emulated and plan.environment != PRACTICE:
+        raise InputError(f"{folder}: this session records the venues themselves; go on without --emulated")
+    return session, plan
+
+
 async def _capture(
-    wanted: dict[str, VenuePlan], folder: Path, *, emulated: bool, seed: int, faults: list[str], for_s: float | None
+    plan: CapturePlan, folder: Path, *, resumed: Session | None, seed: int, faults: list[str], for_s: float | None
 ) -> dict[str, Any]:
-    for name in wanted:
-        find_venue(name)
     clock = SystemClock()
+    began_ns = clock.now_ns()
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(
-            practice_venues(emulated, seed=seed, venues=tuple(wanted), faults=faults)
+            practice_venues(plan.environment == PRACTICE, seed=seed, venues=tuple(plan.venues), faults=faults)
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        plan = CapturePlan(venues=wanted, endpoints=endpoints)
-        capture = await Capture.prepare(plan, http=http, clock=clock, rng=random.Random())
-        writer = SessionWriter(folder, capture.instruments, source="capture", created_ns=clock.now_ns())
+        plan = msgspec.structs.replace(plan, endpoints=endpoints)
+        capture = await Capture.prepare(plan, http=http, clock=clock, rng=random.Random(), resumed=resumed)
+        if resumed is None:
+            writer = SessionWriter(
+                folder, capture.instruments, source=CAPTURE, created_ns=began_ns,
+                configuration={"plan": plan.recorded()},
+            )  # fmt: skip
+        else:
+            writer = go_on(folder, now_ns=began_ns)  # only now: where a venue refuses, the session stays as it is
         say(f"recording {len(capture.instruments)} instruments into {folder}; Ctrl-C ends it in order")
         await _until(capture.run(recorder=writer), for_s)
         health = capture.health()
-        writer.close(closed_ns=clock.now_ns(), statistics={"feeds": [msgspec.to_builtins(feed) for feed in health]})
+        feeds = [msgspec.to_builtins(feed) for feed in health]
+        writer.close(closed_ns=clock.now_ns(), statistics={"since_ns": began_ns, "feeds": feeds})
     return {
         "session": str(folder), "rows": writer.manifest.rows, "frames": writer.manifest.frames,
         "gaps": sum(feed.gaps for feed in health), "resyncs": sum(feed.resyncs for feed in health),
-        "feeds": [msgspec.to_builtins(feed) for feed in health],
+        "feeds": feeds,
     }  # fmt: skip
 
 

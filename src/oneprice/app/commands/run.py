@@ -17,8 +17,10 @@ from oneprice.app.real_time import run_in_real_time
 from oneprice.app.report import show_summary
 from oneprice.app.session import fresh_folder
 from oneprice.data.session import Session
+from oneprice.engine.real_time import resumable
 from oneprice.engine.run import backtest
 from oneprice.engine.settings import Mode, RunSettings
+from oneprice.engine.summary import RunSummary
 from oneprice.model.errors import InputError
 from oneprice.strategies.registry import make_strategy
 from oneprice.trading.hosts import Access
@@ -30,7 +32,9 @@ _EXAMPLES = """Examples:
 
   oneprice run --mode paper --emulated --seed 7 --duration-secs 60 --dashboard 8079
 
-  oneprice run --generate-config > oneprice.toml && oneprice run --config oneprice.toml"""
+  oneprice run --generate-config > oneprice.toml && oneprice run --config oneprice.toml
+
+  oneprice run --resume runs/20261121T093000-paper"""
 
 
 def register(app: typer.Typer) -> None:
@@ -54,11 +58,28 @@ def run(
     fault: Faults = None,
     duration_secs: Duration = None,
     out: Out = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut, in its folder.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run strategies: on paper by default; a backtest needs sessions; live needs keys, limits and --mode live."""
     if generate_config:
         sys.stdout.write(EXAMPLE)
+        return
+    if resume is not None:
+        if any(given is not None for given in (mode, config, session, strategies, venues, out)):
+            raise InputError(
+                "--resume goes on in the run's folder with its own settings: leave out --mode, --config, --session, "
+                "--strategies, --venues and --out"
+            )
+        record = resumable(resume)
+        _finish(
+            asyncio.run(
+                run_in_real_time(
+                    record.settings, resume, emulated=record.is_practice, seed=seed, faults=fault or (), resumes=True,
+                    duration_s=duration_secs, dashboard=dashboard,
+                )
+            ), as_json=as_json,
+        )  # fmt: skip
         return
     settings = _settings(mode, config, strategies, venues, emulated=emulated)
     if settings.mode is Mode.BACKTEST:
@@ -79,6 +100,10 @@ def run(
                 duration_s=duration_secs, dashboard=dashboard,
             )
         )  # fmt: skip
+    _finish(summary, as_json=as_json)
+
+
+def _finish(summary: RunSummary, *, as_json: bool) -> None:
     if not as_json:
         show_summary(summary)
         say(f"prove it: [bold]oneprice verify-run {summary.run_dir}[/bold]")
