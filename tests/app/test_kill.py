@@ -1,4 +1,5 @@
-"""`kill -9` while trading: what is on disk is a beginning of what the tape decides, and no acknowledged order is lost."""
+"""`kill -9` while trading: what is on disk is a beginning of what the tape decides, no acknowledged order is lost, and a
+restart goes on."""
 
 from __future__ import annotations
 
@@ -51,6 +52,12 @@ def test_a_killed_run_is_proven_up_to_its_last_flush(tmp_path, point) -> None:
     for decision in sent:
         assert set(decision["inputs"]["orders"]) <= known
     ledger.close()
+    on = oneprice("run", "--resume", out, "--duration-secs", "1.5", "--json")
+    assert (on.code, on.json["balanced"]) == (0, True), (on.json, on.err)
+    proof = oneprice("verify-run", out, "--json")
+    assert (proof.code, proof.json["state"], proof.json["match"]) == (0, "closed", True), proof.json
+    again = oneprice("run", "--resume", out, "--json")
+    assert again.code == 2 and "ended in order" in again.json["error"]
 
 
 def wait_for_decisions(path) -> None:

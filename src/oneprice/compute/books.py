@@ -119,46 +119,65 @@ def _clear_book(books, i):
 
 
 @njit(cache=True)
+def _plain_levels(rows, k, stop, i, ladder, bits, base, touch):
+    """Apply DEPTH rows of one instrument that lie in the window and leave the best price alone, as nearly every level does.
+    → (index of the first row that is not so, whether the message has ended before it).
+
+    It calls nothing, and takes what a level costs to a few nanoseconds: no branch on what is a coin's toss (set or
+    removed), and unsigned indices, which need no test for a place before the start.
+    """
+    base_bid, base_ask, best_bid, best_ask = base[0], base[1], touch[0], touch[1]
+    while k < stop:
+        row = rows[np.uint64(k)]
+        flags, price, qty = row.flags, row.price, row.qty
+        if row.kind != _DEPTH or row.instrument != i:
+            return k, True
+        if flags & CLEAR:
+            return k, False
+        if flags & ASK:
+            side, slot = np.uint64(1), price - base_ask
+            is_plain = best_ask != 0 and price >= best_ask and (qty != 0 or price != best_ask)
+        else:
+            side, slot = np.uint64(0), price - base_bid
+            is_plain = price <= best_bid and (qty != 0 or price != best_bid)
+        if not is_plain or slot < 0 or slot >= WINDOW:
+            return k, False
+        at, word = np.uint64(slot), np.uint64(slot >> 6)
+        mask = np.uint64(1) << (at & np.uint64(63))
+        ladder[side, at] = qty
+        bits[side, word] = (bits[side, word] & ~mask) | (mask if qty != 0 else np.uint64(0))
+        k += 1
+        if flags & LAST:
+            return k, True
+    return k, True
+
+
+@njit(cache=True)
 def _depth_message(books, rows, start, stop):
     """Apply the run of DEPTH rows of one instrument from `start`; → index behind the run."""
     i = rows[start].instrument
     ladder, bits = books.ladder[i], books.bits[i]
     far_price, far_qty, far_count = books.far_price[i], books.far_qty[i], books.far_count[i]
     base, touch = books.base[i], books.touch[i]
-    k = start
-    while k < stop:
+    k, has_ended = _plain_levels(rows, start, stop, i, ladder, bits, base, touch)
+    while not has_ended:
         row = rows[k]
-        if row.kind != _DEPTH or row.instrument != i:
-            break
-        flags = row.flags
+        flags, price, qty = row.flags, row.price, row.qty
         if flags & CLEAR:
             _clear_book(books, i)
             books.valid[i] = 1
-            if row.price != 0:
-                base[0] = row.price - WINDOW // 2
+            if price != 0:
+                base[0] = price - WINDOW // 2
                 base[1] = base[0]
-        side = 1 if flags & ASK else 0
-        price, qty = row.price, row.qty
-        slot = price - base[side]
-        best = touch[side]
-        behind = price <= best if side == 0 else price >= best
-        if price == 0:
-            pass  # an event without levels
-        elif best != 0 and behind and 0 <= slot < WINDOW and (qty != 0 or price != best):
-            # The path of nearly every level, without a call: it lies in the window and leaves the best price alone.
-            if qty != 0:
-                ladder[side, slot] = qty
-                bits[side, slot >> 6] |= np.uint64(1) << np.uint64(slot & 63)
-            elif ladder[side, slot] != 0:
-                ladder[side, slot] = 0
-                bits[side, slot >> 6] &= ~(np.uint64(1) << np.uint64(slot & 63))
-        else:
+        if price != 0:  # 0: an event without levels
+            side = 1 if flags & ASK else 0
             set_level(
                 ladder[side], bits[side], far_price[side], far_qty[side], far_count, base, touch, side, price, qty
             )  # fmt: skip
         k += 1
         if flags & LAST:
             break
+        k, has_ended = _plain_levels(rows, k, stop, i, ladder, bits, base, touch)
     last = rows[k - 1]
     books.book_id[i] = last.sequence
     books.ts_recv_ns[i] = last.ts_recv_ns

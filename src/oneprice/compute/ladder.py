@@ -112,6 +112,22 @@ def _far_position(far_price, count, price):
 
 
 @njit(cache=True)
+def _close_gap(values, at, last):
+    """values[at] goes: what stands behind it, up to `last`, moves down by one. (Unsigned: one move of memory.)"""
+    for k in range(np.uint64(at), np.uint64(last)):
+        values[k] = values[k + np.uint64(1)]
+
+
+@njit(cache=True)
+def _open_gap(values, at, last):
+    """Room at `at`: what stands from there on moves up by one, the last of it to `last`."""
+    k, first, one = np.uint64(last), np.uint64(at), np.uint64(1)
+    while k > first:
+        values[k] = values[k - one]
+        k -= one
+
+
+@njit(cache=True)
 def _far_set(far_price, far_qty, far_count, side, price, qty):
     count = far_count[side]
     at = _far_position(far_price, count, price)
@@ -119,9 +135,8 @@ def _far_set(far_price, far_qty, far_count, side, price, qty):
         if qty != 0:
             far_qty[at] = qty
             return
-        for k in range(at, count - 1):
-            far_price[k] = far_price[k + 1]
-            far_qty[k] = far_qty[k + 1]
+        _close_gap(far_price, at, count - 1)
+        _close_gap(far_qty, at, count - 1)
         far_count[side] = count - 1
         return
     if qty == 0:
@@ -131,18 +146,16 @@ def _far_set(far_price, far_qty, far_count, side, price, qty):
         if side == 0:
             if at == 0:
                 return
-            for k in range(at - 1):
-                far_price[k] = far_price[k + 1]
-                far_qty[k] = far_qty[k + 1]
+            _close_gap(far_price, 0, at - 1)
+            _close_gap(far_qty, 0, at - 1)
             far_price[at - 1] = price
             far_qty[at - 1] = qty
             return
         if at == count:
             return
         count -= 1
-    for k in range(count, at, -1):
-        far_price[k] = far_price[k - 1]
-        far_qty[k] = far_qty[k - 1]
+    _open_gap(far_price, at, count)
+    _open_gap(far_qty, at, count)
     far_price[at] = price
     far_qty[at] = qty
     far_count[side] = count + 1

@@ -7,8 +7,13 @@ or spaced standard JSON is accepted; nothing here allocates."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import extending, njit, types
+
+_intrinsic: Any = extending.intrinsic  # its stub keeps the first argument, which callers do not give
 
 MALFORMED = -2
 INEXACT = -4  # statuses between are used by venues/decode.py
@@ -17,6 +22,7 @@ NO_ROOM = -5
 _QUOTE, _COMMA, _COLON, _MINUS, _DOT = 34, 44, 58, 45, 46
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST, _ESCAPE = 123, 125, 91, 93, 92
 _MAX_DIGITS = 18  # an int64 holds every number of 18 digits
+_POWERS = np.array([10**k for k in range(9)], dtype=np.int64)
 
 
 @njit(cache=True, inline="always")
@@ -259,24 +265,80 @@ def equals(buf, start, end, text):
     return True
 
 
+@_intrinsic
+def _byte_at(typing, address, i):
+    """The byte at address + i, as int64. The caller sees to it that it is there."""
+
+    def load(context, builder, signature, arguments):
+        place = builder.inttoptr(builder.add(*arguments), ir.IntType(8).as_pointer())
+        return builder.zext(builder.load(place), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), load
+
+
+@_intrinsic
+def _eight_bytes_at(typing, address, i):
+    """The eight bytes from address + i as one little-endian uint64. The caller sees to it that they are there."""
+
+    def load(context, builder, signature, arguments):
+        place = builder.inttoptr(builder.add(*arguments), ir.IntType(64).as_pointer())
+        return builder.load(place, align=1)
+
+    return types.uint64(types.int64, types.int64), load
+
+
 @njit(cache=True)
-def _plain_number(buf, i, places):
-    """(mantissa, next) of digits with at most one dot, at most `places` decimals that are not 0; -1: not that plain."""
-    n = buf.shape[0]
+def _eight_digits(word):
+    """The number that eight ASCII digits make, the first in the lowest byte; -1 when one of them is no digit.
+
+    Three multiplications instead of eight: neighbours are joined to pairs, pairs to fours, fours to all
+    (D. Lemire, "Quickly parsing eight digits", 2018).
+    """
+    word ^= np.uint64(0x3030303030303030)
+    if (word | (word + np.uint64(0x7676767676767676))) & np.uint64(0x8080808080808080):
+        return np.int64(-1)
+    word = word * np.uint64(10) + (word >> np.uint64(8))
+    low = (word & np.uint64(0x000000FF000000FF)) * np.uint64(100 + (1_000_000 << 32))
+    high = ((word >> np.uint64(16)) & np.uint64(0x000000FF000000FF)) * np.uint64(1 + (10_000 << 32))
+    return np.int64((low + high) >> np.uint64(32))
+
+
+@njit(cache=True)
+def _plain_number(address, n, i, places):
+    """(mantissa, next) of digits with at most one dot, at most `places` decimals that are not 0; -1: not that plain.
+
+    Eight decimals, as spot venues write every number, are taken at once. Here and in `_plain_level` the frame is its
+    address and size `n`: an array that is passed on is counted, and the counting costs more than the digits.
+    """
     start = i
     value = np.int64(0)
-    while i < n and 48 <= buf[i] <= 57:
-        value = value * 10 + (np.int64(buf[i]) - 48)
+    while i < n:
+        digit = _byte_at(address, i) - 48
+        if digit < 0 or digit > 9:
+            break
+        value = value * 10 + digit
         i += 1
     if i == start or i - start + places > _MAX_DIGITS:
         return value, np.int64(-1)
-    if i < n and buf[i] == _DOT:
+    if i < n and _byte_at(address, i) == _DOT:
         i += 1
-        while i < n and 48 <= buf[i] <= 57:
+        decimals = _eight_digits(_eight_bytes_at(address, i)) if i + 8 <= n and places <= 8 else np.int64(-1)
+        if decimals >= 0:
+            surplus = _POWERS[8 - places]
+            kept = np.int64(decimals / surplus)
+            if kept * surplus != decimals:
+                return value, np.int64(-1)
+            value = value * _POWERS[places] + kept
+            places = np.int64(0)
+            i += 8
+        while i < n:
+            digit = _byte_at(address, i) - 48
+            if digit < 0 or digit > 9:
+                break
             if places > 0:
-                value = value * 10 + (np.int64(buf[i]) - 48)
+                value = value * 10 + digit
                 places -= 1
-            elif buf[i] != 48:
+            elif digit != 0:
                 return value, np.int64(-1)
             i += 1
     while places > 0:
@@ -286,20 +348,22 @@ def _plain_number(buf, i, places):
 
 
 @njit(cache=True)
-def _plain_level(buf, i, price_places, qty_places):
+def _plain_level(address, n, i, price_places, qty_places):
     """(price, qty, next) of a level written `["1.5","2"]` without spaces and signs; next -1: it is not, or not exactly.
 
-    Every venue writes its levels so; read this way they cost a third of the careful steps (which then decide the rest).
+    Every venue writes its levels so; read this way they cost a sixth of the careful steps (which then decide the rest).
     """
-    n = buf.shape[0]
     nothing = np.int64(0)
-    if i + 2 > n or buf[i] != _OPEN_LIST or buf[i + 1] != _QUOTE:
+    if i + 2 > n or _byte_at(address, i) != _OPEN_LIST or _byte_at(address, i + 1) != _QUOTE:
         return nothing, nothing, np.int64(-1)
-    price, i = _plain_number(buf, i + 2, price_places)
-    if i < 0 or i + 3 > n or buf[i] != _QUOTE or buf[i + 1] != _COMMA or buf[i + 2] != _QUOTE:
+    price, i = _plain_number(address, n, i + 2, price_places)
+    if (
+        i < 0 or i + 3 > n
+        or _byte_at(address, i) != _QUOTE or _byte_at(address, i + 1) != _COMMA or _byte_at(address, i + 2) != _QUOTE
+    ):  # fmt: skip
         return nothing, nothing, np.int64(-1)
-    qty, i = _plain_number(buf, i + 3, qty_places)
-    if i < 0 or i + 2 > n or buf[i] != _QUOTE or buf[i + 1] != _CLOSE_LIST:
+    qty, i = _plain_number(address, n, i + 3, qty_places)
+    if i < 0 or i + 2 > n or _byte_at(address, i) != _QUOTE or _byte_at(address, i + 1) != _CLOSE_LIST:
         return nothing, nothing, np.int64(-1)
     return price, qty, i + 2
 
@@ -327,8 +391,9 @@ def read_levels(buf, i, price_exponent, qty_exponent, rows, at, base_row, flags)
     following = peek(buf, i)
     if following == _CLOSE_LIST:
         return skip_space(buf, i) + 1, at
+    address, n = np.int64(buf.ctypes.data), buf.shape[0]
     while i >= 0:
-        price, qty, after = _plain_level(buf, i, -price_exponent, -qty_exponent)
+        price, qty, after = _plain_level(address, n, i, -price_exponent, -qty_exponent)
         if after < 0:
             price, qty, after = _careful_level(buf, i, price_exponent, qty_exponent)
         i = after
@@ -336,10 +401,11 @@ def read_levels(buf, i, price_exponent, qty_exponent, rows, at, base_row, flags)
             break
         if at >= rows.shape[0]:
             return NO_ROOM, at
-        rows[at] = base_row[0]
-        rows[at].price = price
-        rows[at].qty = qty
-        rows[at].flags = flags
+        rows[np.uint64(at)] = base_row[0]
+        row = rows[np.uint64(at)]
+        row.price = price
+        row.qty = qty
+        row.flags = flags
         at += 1
         i = skip_space(buf, i)
         following = buf[i] if i < buf.shape[0] else 0

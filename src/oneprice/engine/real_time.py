@@ -146,6 +146,7 @@ class RealTimeRun:
         before.check_cut()
         strategies = [make_strategy(name, dict(values)) for name, values in sorted(settings.strategies.items())]
         clock = SystemClock()
+        began_ns = clock.now_ns()
         capture = await Capture.prepare(
             capture_plan(settings, strategies, endpoints=endpoints or {}),
             http=http, clock=clock, rng=random.Random(), resumed=before,
@@ -158,7 +159,7 @@ class RealTimeRun:
                 endpoints=endpoints or {},
             )  # fmt: skip
         try:
-            session = go_on(folder / SESSION, now_ns=clock.now_ns())
+            session = go_on(folder / SESSION, now_ns=began_ns)
             again = folder / f"{DECISIONS}.again"
             resumed = cls(
                 record, folder, capture=capture, session=session, clock=clock, live=live, decisions=DecisionLog(again)
