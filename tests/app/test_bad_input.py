@@ -25,7 +25,7 @@ from command import oneprice
             "missing.gz: this recording cannot be read: No such file",
         ),
         (["decode", "{}", "--venue", "binance_spott"], 2, "did you mean 'binance_spot'?"),
-        (["run", "--mode", "live"], 2, "--mode paper"),
+        (["run", "--mode", "live"], 2, "max_order_notional, max_position_notional, max_total_exposure in [limits]"),
     ],
 )
 def test_a_wrong_word_is_answered_with_the_right_one(tmp_path, arguments, code, said) -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import numpy as np
 import pytest
 from aiohttp import web
@@ -252,3 +253,48 @@ async def test_a_venue_that_does_not_answer_is_named_before_anything_opens() -> 
         assert isinstance(wrong, VenueError)
         assert "binance" in str(wrong)
         assert len(server.asked) == 5, "tried again a few times"
+
+
+async def test_a_capture_that_goes_on_keeps_the_instruments_of_its_session_or_says_which_cannot_be_kept(
+    tmp_path: Path,
+) -> None:
+    async with capturing(tmp_path / "session") as run, aiohttp.ClientSession() as http:
+        await run.until_rows(Kind.DEPTH)
+        await run.stop()
+        run.writer.flush()
+        session = Session.open(tmp_path / "session")
+        plan = msgspec.structs.replace(run.capture.plan, venues={SPOT: VenuePlan()})  # the venue lists more than BTC
+
+        async def prepared() -> Capture:
+            return await Capture.prepare(
+                plan, http=http, clock=run.clock, rng=random.Random(2), environ={}, resumed=session
+            )
+
+        resumed = await prepared()
+        assert [one.symbol for one in resumed.instruments] == ["BTCUSDT"]
+        assert list(resumed.instruments) == list(session.instruments)
+        (feed,) = resumed.feed_plans
+        assert {subscription.symbol for subscription in feed.subscriptions} == {"BTCUSDT"}
+        assert resumed.batches == run.capture.batches > 0
+        listing = shared("data/wire/binance_spot/rest_instruments.json").read_bytes()
+        for change, said in (
+            (b'"tickSize": "0.10000000"', "BTCUSDT: its tick was 0.01 when this session began, and is 0.1 now"),
+            (b'"status": "BREAK"', "BTCUSDT is part of this session, but the venue does not list it any more"),
+        ):
+            now = changed(listing, change)
+            run.server.answers["/api/v3/exchangeInfo"] = lambda _, now=now: web.Response(
+                body=now, content_type="application/json"
+            )
+            with pytest.raises(InputError, match=said):
+                await prepared()
+
+
+def changed(listing: bytes, change: bytes) -> bytes:
+    """A list of instruments in which one value of BTCUSDT is another."""
+    told = json.loads(listing)
+    (symbol,) = (symbol for symbol in told["symbols"] if symbol["symbol"] == "BTCUSDT")
+    ((name, value),) = json.loads(b"{" + change + b"}").items()
+    for rules in (symbol, *symbol["filters"]):
+        if name in rules:
+            rules[name] = value
+    return json.dumps(told).encode()

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import numpy as np
 import pytest
 from loopback import eventually
@@ -15,14 +16,16 @@ from loopback import eventually
 from oneprice.data.capture import Capture
 from oneprice.data.plan import CapturePlan, VenuePlan
 from oneprice.data.rederive import first_divergence
-from oneprice.data.session import Session, SessionWriter
+from oneprice.data.session import RecordType, Session, SessionWriter
 from oneprice.emulator.faults import Fault, FaultKind
 from oneprice.emulator.instruments import practice_instruments
 from oneprice.emulator.practice import ALL_VENUES, PracticeVenues
 from oneprice.model.instrument import Instrument
 from oneprice.model.tape import ASK, CLEAR, Kind, Rows
 from oneprice.model.time import SystemClock
+from oneprice.venues.binance_rest import read_funding_intervals
 
+HOUR_NS = 3600 * 10**9
 DEPTH = 50  # what Bybit's stream holds
 Side = list[tuple[Decimal, Decimal]]
 
@@ -129,3 +132,30 @@ def last_ids(practice: PracticeVenues) -> dict[tuple[str, str], int]:
 def happens_anyway(fault: Fault) -> bool:
     """Whether a fault happens whatever the client does. (Those of REST wait for a call that may not come.)"""
     return fault.kind not in (FaultKind.STALE_SNAPSHOT, FaultKind.HTTP_429, FaultKind.HTTP_5XX)
+
+
+async def test_a_symbol_that_is_funded_every_four_hours_is_captured_as_one(tmp_path: Path) -> None:
+    """Binance lists it among the exceptions, and the raw log keeps that answer beside the list of instruments."""
+    clock = SystemClock()
+    async with PracticeVenues(seed=11, venues=("binance_usdm",)) as practice, aiohttp.ClientSession() as http:
+        theirs = practice.exchanges["binance_usdm"].instruments
+        theirs["ETHUSDT"] = msgspec.structs.replace(theirs["ETHUSDT"], funding_interval_ns=4 * HOUR_NS)
+        plan = CapturePlan(
+            venues={"binance_usdm": VenuePlan(symbols=("BTCUSDT", "ETHUSDT"))}, endpoints=practice.endpoints
+        )
+        capture = await Capture.prepare(plan, http=http, clock=clock, rng=random.Random(1), environ={})
+        writer = SessionWriter(tmp_path / "s", capture.instruments, source="capture", created_ns=clock.now_ns())
+        task = asyncio.create_task(capture.run(recorder=writer))
+        await eventually(lambda: task.done() or writer.manifest.rows > 0)
+        task.cancel()
+        await asyncio.wait([task])
+        writer.close(closed_ns=clock.now_ns())
+    session = Session.open(tmp_path / "s")
+    assert {one.symbol: one.funding_interval_ns for one in session.instruments} == {
+        "BTCUSDT": 8 * HOUR_NS,
+        "ETHUSDT": 4 * HOUR_NS,
+    }
+    assert first_divergence(session) is None
+    answers = [record.payload for record in session.records() if record.type is RecordType.ANSWER]
+    (body,) = (payload.partition(b"\n")[2] for payload in answers if b"/fapi/v1/fundingInfo" in payload)
+    assert read_funding_intervals(body) == {"ETHUSDT": 4 * HOUR_NS}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import msgspec
 import pytest
 
-from oneprice.data.plan import CapturePlan, VenuePlan, feeds_of, handshake_headers, select
+from oneprice.data.plan import CapturePlan, VenuePlan, feeds_of, handshake_headers, same_as_listed, select
 from oneprice.model.errors import InputError
 from oneprice.model.instrument import Instrument, InstrumentKind
 from oneprice.venues.base import Channel, Endpoints
@@ -82,3 +85,49 @@ def test_a_handshake_key_comes_from_the_environment_and_its_absence_is_explained
     practice = Endpoints(ws={"public": "ws://127.0.0.1:9"}, rest="http://127.0.0.1:9")
     practised = msgspec.structs.replace(plan, endpoints={"binance_sbe": practice})
     assert handshake_headers(BINANCE_SBE, practised, {})["X-MBX-APIKEY"] != ""
+
+
+def test_a_plan_is_read_back_from_a_manifest_as_it_was_but_for_the_addresses() -> None:
+    plan = CapturePlan(
+        venues={
+            "binance_spot": VenuePlan(symbols=("BTC/USDT",), channels=(Channel.DEPTH, Channel.TRADE)),
+            "bybit_linear": VenuePlan(),
+        },
+        environment="testnet", probe_every_s=7.5, endpoints={"binance_spot": Endpoints(ws={}, rest="http://127.0.0.1:1")},
+    )  # fmt: skip
+    kept = msgspec.json.decode(msgspec.json.encode(plan.recorded()))
+    assert "127.0.0.1" not in str(kept)
+    assert msgspec.convert(kept, CapturePlan) == msgspec.structs.replace(plan, endpoints={})
+
+
+def test_a_session_goes_on_with_the_instruments_that_it_has_whatever_else_is_listed() -> None:
+    fixed = listed(2)
+    now = [msgspec.structs.replace(instrument, taker_fee=Decimal("0.002"), min_qty=7) for instrument in listed(5)]
+    assert same_as_listed(now, fixed) == fixed, "fees and limits stay as the session began with them"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tick": 10}, "C001USDT: its tick was 0.01 when this session began, and is 0.1 now"),
+        ({"price_exponent": -4}, "C001USDT: its tick was 0.01 when this session began, and is 0.0001 now"),
+        ({"lot": 100}, "C001USDT: its lot was 0.00001 when this session began, and is 0.001 now"),
+        ({"contract_multiplier": Decimal(100)}, "C001USDT: its contract multiplier was 1 when .* and is 100 now"),
+        (
+            {"symbol": "C009USDT"},
+            "binance_spot:C001USDT is part of this session, but the venue does not list it any more",
+        ),
+    ],
+)
+def test_an_instrument_whose_numbers_would_mean_something_else_is_named(change: dict[str, Any], said: str) -> None:
+    now = listed()
+    now[1] = msgspec.structs.replace(now[1], **change)
+    with pytest.raises(InputError, match=said):
+        same_as_listed(now, listed(2))
+
+
+def test_a_finer_exponent_for_the_same_tick_and_lot_changes_nothing() -> None:
+    now = [
+        msgspec.structs.replace(instrument, price_exponent=-3, tick=10, qty_exponent=-6, lot=10) for instrument in listed()
+    ]  # fmt: skip
+    assert same_as_listed(now, listed()) == listed()

@@ -12,10 +12,12 @@ from session_world import T0_NS, some_rows, spot, written
 
 from oneprice.data.importer import import_recordings
 from oneprice.data.machines import Restarted, Standing
-from oneprice.data.recover import go_on
+from oneprice.data.plan import CapturePlan, VenuePlan
+from oneprice.data.recover import cut_capture, go_on, numbers_taken
 from oneprice.data.rederive import first_divergence
-from oneprice.data.session import Record, RecordType, Session, SessionWriter, joined
-from oneprice.model.errors import InputError
+from oneprice.data.session import FeedEntry, Record, RecordType, Session, SessionWriter, joined
+from oneprice.model.errors import InputError, SessionError
+from oneprice.model.instrument import InstrumentTable
 from oneprice.model.tape import LAST, GapReason, Kind, Rows
 from shared_data import shared
 
@@ -115,3 +117,73 @@ def one_life(folder: Path, records: list[Record], rows: Rows) -> SessionWriter:
         writer.frame(record.recv_ns, record.feed, record.type, record.payload)
     writer.rows(rows.copy())
     return writer
+
+
+PLAN = CapturePlan(venues={"binance_spot": VenuePlan(symbols=("BTCUSDT",))}, environment="testnet")
+
+
+def capture_of(folder: Path, *, source: str = "capture", plan: object = PLAN.recorded()) -> SessionWriter:
+    writer = SessionWriter(
+        folder, InstrumentTable([spot()]), source=source, created_ns=T0_NS, configuration={"plan": plan}
+    )
+    writer.rows(some_rows([T0_NS + 5]))
+    writer.flush()
+    return writer
+
+
+def test_a_cut_capture_tells_the_plan_that_it_was_started_with(tmp_path: Path) -> None:
+    capture_of(tmp_path / "S")
+    gc.collect()  # the writer gives its lock back, as the end of its process would
+    before = contents(tmp_path / "S")
+    session, plan = cut_capture(tmp_path / "S", now_ns=T0_NS + 5)
+    assert plan == PLAN
+    assert [instrument.symbol for instrument in session.instruments] == ["BTCUSDT"]
+    assert contents(tmp_path / "S") == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_only_a_capture_that_was_cut_goes_on_as_one(tmp_path: Path) -> None:
+    def refused(name: str, said: str, *, now_ns: int = T0_NS + 100, kind: type[Exception] = InputError) -> None:
+        gc.collect()
+        before = contents(tmp_path / name)
+        with pytest.raises(kind, match=said):
+            cut_capture(tmp_path / name, now_ns=now_ns)
+        assert contents(tmp_path / name) == before, "what is refused stays as it is"
+
+    writer = capture_of(tmp_path / "S")
+    refused("S", "S: this session is being written by another process")
+    del writer
+    refused("S", r"S: this session ends at 2023-11-14T22:13:20.000Z, 1.0 s ahead", now_ns=T0_NS - 10**9)
+    capture_of(tmp_path / "closed").close(closed_ns=T0_NS)
+    refused("closed", "this session is closed")
+    for source in ("import", "paper"):
+        capture_of(tmp_path / source, source=source)
+        refused(source, f"the source of this session is '{source}'; only what capture-session recorded")
+    for name, plan in (("no plan", None), ("other plan", {"venues": ["binance_spot"]})):
+        capture_of(tmp_path / name, plan=plan)
+        refused(name, "its manifest does not hold the plan that it was captured by")
+    capture_of(tmp_path / "damaged")
+    path = tmp_path / "damaged" / "tape" / "000000.tape"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused("damaged", r"000000\.tape: changed", kind=SessionError)
+    refused("nowhere", "nowhere: no such session", kind=SessionError)
+
+
+def test_numbers_go_on_behind_those_that_a_session_has_given_whatever_its_last_segment_holds(tmp_path: Path) -> None:
+    folder = tmp_path / "S"
+    writer = capture_of(folder)
+    assert numbers_taken(Session.open(folder)) == (0, 0)
+    writer.add_feed(FeedEntry(number=4, venue="binance_spot", path="public", address="wss://venue"))
+    timers = some_rows([T0_NS + 6, T0_NS + 7], kind=Kind.TIMER, instrument=-1)
+    timers["sequence"] = (11, 12)
+    writer.rows(joined([timers, some_rows([T0_NS + 8])]))
+    writer.flush()
+    assert numbers_taken(Session.open(folder)) == (5, 12)
+    del writer
+    gc.collect()
+    go_on(folder, now_ns=T0_NS + 9).flush()  # killed before its first batch: a segment without a timer
+    assert numbers_taken(Session.open(folder)) == (5, 12)

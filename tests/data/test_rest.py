@@ -18,6 +18,7 @@ from oneprice.data.rest import RestClient
 from oneprice.model.errors import UnknownOutcome, VenueError
 from oneprice.venues.base import Request
 from oneprice.venues.binance_spot import BINANCE_SPOT
+from oneprice.venues.binance_usdm import BINANCE_USDM
 from oneprice.venues.bybit import BYBIT_LINEAR
 from shared_data import shared
 
@@ -162,3 +163,22 @@ async def test_instruments_are_read_to_the_last_page() -> None:
         listed, answers = await rest.instruments()
         assert [instrument.symbol for instrument in listed] == ["AAAUSDT", "BBBUSDT"]
         assert len(answers) == 2
+
+
+async def test_perpetuals_carry_the_funding_interval_that_the_venue_gives_them_else_eight_hours() -> None:
+    info = json.loads(shared("data/wire/binance_usdm/rest_instruments.json").read_text())
+    adjusted = json.loads(shared("data/wire/binance_usdm/rest_funding_info.json").read_text())[0]
+    clock = TurnedClock()
+    async with LoopbackVenue.running() as server, aiohttp.ClientSession() as http:
+        server.answers["/fapi/v1/exchangeInfo"] = lambda _: OK(info)
+        server.answers["/fapi/v1/fundingInfo"] = lambda _: OK([
+            {**adjusted, "symbol": "ETHUSDT", "fundingIntervalHours": 4},
+            {**adjusted, "symbol": "GONEUSDT", "fundingIntervalHours": 1},
+        ])  # fmt: skip
+        rest = RestClient(
+            BINANCE_USDM, server.base, http=http, budget=Budget(600, 60, clock), clock=clock, rng=random.Random(1)
+        )
+        listed, answers = await rest.instruments()
+    hour_ns = 3600 * 10**9
+    assert {one.symbol: one.funding_interval_ns for one in listed} == {"BTCUSDT": 8 * hour_ns, "ETHUSDT": 4 * hour_ns}
+    assert [request.path for request, _ in answers] == ["/fapi/v1/exchangeInfo", "/fapi/v1/fundingInfo"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from binance_venue import ACCOUNT, KEY, BinanceVenue, binance_venue, recorded, same_shape
 
@@ -14,6 +15,7 @@ from oneprice.emulator.http_binance import Gate, signed_parts
 from oneprice.emulator.http_binance_errors import BinanceError
 from oneprice.model.order import OrderState, Side
 from oneprice.model.time import NS_PER_S
+from oneprice.venues.binance_rest import read_funding_intervals
 
 NAMES = ("binance_spot", "binance_usdm")
 
@@ -391,3 +393,12 @@ async def test_a_skewed_clock_moves_every_time_once_and_nothing_else(either) -> 
     trades = (await either.ask("GET", f"{either.api}/trades", {"symbol": "BTCUSDT"})).body
     assert {row["time"] for row in trades} == {ahead_ms}
     assert {order.created_ns for order in either.exchange.all_orders(ACCOUNT)} == {either.clock.ns}
+
+
+async def test_funding_info_names_the_symbols_that_do_not_pay_every_eight_hours(usdm: BinanceVenue) -> None:
+    assert (await usdm.ask("GET", "/fapi/v1/fundingInfo")).body == []
+    instruments = usdm.exchange.instruments
+    instruments["ETHUSDT"] = msgspec.structs.replace(instruments["ETHUSDT"], funding_interval_ns=4 * 3600 * NS_PER_S)
+    answer = await usdm.ask("GET", "/fapi/v1/fundingInfo")
+    same_shape(recorded("binance_usdm", "rest_funding_info"), answer.body)
+    assert read_funding_intervals(msgspec.json.encode(answer.body)) == {"ETHUSDT": 4 * 3600 * NS_PER_S}

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute import ladder as side_of_book
-from oneprice.compute.ladder import FAR, WINDOW, WORDS, next_level, set_level
+from oneprice.compute.ladder import FAR, MARGIN, WINDOW, WORDS, next_level, set_level
 from oneprice.compute.ladder import qty_at as _qty_at
 from oneprice.model.tape import ASK, CLEAR, LAST, Kind
 
@@ -120,7 +120,7 @@ def _clear_book(books, i):
 
 @njit(cache=True)
 def _plain_levels(rows, k, stop, i, ladder, bits, base, touch):
-    """Apply DEPTH rows of one instrument that lie in the window and leave the best price alone, as nearly every level does.
+    """Apply DEPTH rows of one instrument that lie in the window and do not take the best price away: nearly all of them.
     → (index of the first row that is not so, whether the message has ended before it).
 
     It calls nothing, and takes what a level costs to a few nanoseconds: no branch on what is a coin's toss (set or
@@ -136,9 +136,13 @@ def _plain_levels(rows, k, stop, i, ladder, bits, base, touch):
             return k, False
         if flags & ASK:
             side, slot = np.uint64(1), price - base_ask
+            if price < best_ask and qty != 0 and MARGIN <= slot < WINDOW - MARGIN:
+                best_ask = touch[1] = price
             is_plain = best_ask != 0 and price >= best_ask and (qty != 0 or price != best_ask)
         else:
             side, slot = np.uint64(0), price - base_bid
+            if price > best_bid and best_bid != 0 and qty != 0 and MARGIN <= slot < WINDOW - MARGIN:
+                best_bid = touch[0] = price
             is_plain = price <= best_bid and (qty != 0 or price != best_bid)
         if not is_plain or slot < 0 or slot >= WINDOW:
             return k, False

@@ -16,7 +16,7 @@ from numba import njit
 WINDOW = 131_072
 WORDS = WINDOW // 64
 FAR = 8_192
-_MARGIN = WINDOW // 8
+MARGIN = WINDOW // 8  # nearer than this to the window's edge, the best price moves the window
 _NONE = np.int64(-1)
 
 
@@ -246,16 +246,19 @@ def set_level(ladder, bits, far_price, far_qty, far_count, base, best, side, pri
             return
         best[side] = price
     elif price == touch:
-        if far_count[side] == 0 and 0 <= slot < WINDOW:
+        # Whatever is left is worse than what went, so the next in the window, if there is one, is the best.
+        next_slot = _NONE
+        if 0 <= slot < WINDOW:
             next_slot = next_down(bits, slot) if side == 0 else next_up(bits, slot)
-            best[side] = base[side] + next_slot if next_slot >= 0 else 0
+        if next_slot >= 0:
+            best[side] = base[side] + next_slot
         else:
             best[side] = _best_of(bits, base[side], far_price, far_count, side)
     else:
         return
     if best[side] != 0:
         slot = best[side] - base[side]
-        if slot < _MARGIN or slot >= WINDOW - _MARGIN:
+        if slot < MARGIN or slot >= WINDOW - MARGIN:
             new_base = best[side] - WINDOW // 2
             recentre(ladder, bits, far_price, far_qty, far_count, base[side], new_base, side)
             base[side] = new_base

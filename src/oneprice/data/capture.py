@@ -58,7 +58,8 @@ class Recorder(Protocol):
 
 
 class Capture:
-    """A plan, ready to run. `instruments` numbers what it captures; `tape` holds the rows since the last cut."""
+    """A plan, ready to run. `instruments` numbers what it captures; `tape` holds the rows since the last cut. `links` and
+    `batches`: how many numbers of connections and of micro-batches its session has given already."""
 
     def __init__(
         self,
@@ -143,8 +144,10 @@ class Capture:
         for name, venue in venues.items():
             feeds += feeds_of(venue, plan.endpoints_of(venue), chosen[name], plan.venues[name].channels)
             listed += [_listing(venue, request, answer) for request, answer in asked[name].result()[1]]
-        table = InstrumentTable(instrument for ours in chosen.values() for instrument in ours)
-        links, batches = numbers_taken(resumed) if resumed is not None else (0, 0)
+        if resumed is None:
+            table, links, batches = InstrumentTable(one for ours in chosen.values() for one in ours), 0, 0
+        else:
+            table, (links, batches) = resumed.instruments, numbers_taken(resumed)
         for venue in venues.values():
             # The first call compiles (once on a machine, for seconds): now, while no socket waits for it.
             decode_frame(venue, table, _NO_DATA, TapeWriter())

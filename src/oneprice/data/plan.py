@@ -95,29 +95,32 @@ def select(venue: Venue, listed: Iterable[Instrument], symbols: Sequence[str]) -
 
 
 def same_as_listed(listed: Iterable[Instrument], fixed: Sequence[Instrument]) -> list[Instrument]:
-    """The instruments of a session that goes on, as they were when it began. Its rows are written in their ticks and lots:
-    InputError for one that is not listed any more, or whose numbers would mean something else now."""
+    """The instruments of a session that goes on, as they were when it began.
+
+    InputError for one that is not listed any more, or is traded in other steps: the session's rows count in the old ones.
+    """
     now = {instrument.key: instrument for instrument in listed}
     for instrument in fixed:
         if instrument.key not in now:
             raise InputError(
-                f"{instrument.key} is part of this session, but the venue does not list it any more; the session cannot go "
-                f"on: start a new one"
+                f"{instrument.key} is part of this session, but the venue does not list it any more; start a new session"
             )
-        for name, was, is_now in zip(_RULES, _rules(instrument), _rules(now[instrument.key]), strict=True):
-            if was != is_now:
+        is_now = _steps(now[instrument.key])
+        for name, was in _steps(instrument).items():
+            if was != is_now[name]:
                 raise InputError(
-                    f"{instrument.key}: its {name} was {was} when this session began, and is {is_now} now; the session "
-                    f"cannot go on: start a new one"
+                    f"{instrument.key}: its {name} was {was.normalize():f} when this session began, and is "
+                    f"{is_now[name].normalize():f} now; start a new session"
                 )
     return list(fixed)
 
 
-_RULES = ("tick", "lot", "contract multiplier")
-
-
-def _rules(instrument: Instrument) -> tuple[Decimal, Decimal, Decimal]:
-    return instrument.price(instrument.tick), instrument.qty(instrument.lot), instrument.contract_multiplier
+def _steps(instrument: Instrument) -> dict[str, Decimal]:
+    return {
+        "tick": instrument.price(instrument.tick),
+        "lot": instrument.qty(instrument.lot),
+        "contract multiplier": instrument.contract_multiplier,
+    }
 
 
 def feeds_of(

@@ -106,7 +106,7 @@ BINANCE_SBE = Venue(
     kind=InstrumentKind.SPOT,
     endpoints={
         "live": Endpoints(ws={"public": "wss://stream-sbe.binance.com"}, rest=ENDPOINTS["live"].rest),
-        "testnet": Endpoints(ws={"public": "wss://stream-sbe.testnet.binance.vision"}, rest=ENDPOINTS["testnet"].rest),
+        "testnet": Endpoints(ws={"public": "wss://demo-stream-sbe.binance.com"}, rest=ENDPOINTS["testnet"].rest),
     },
     ws_headers=("X-MBX-APIKEY",),
     channels={

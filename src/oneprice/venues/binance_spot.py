@@ -23,7 +23,8 @@ from oneprice.venues.wire_binance import decode_spot
 MAKER_FEE = TAKER_FEE = Decimal("0.001")
 ENDPOINTS = {
     "live": Endpoints(ws={"public": "wss://stream.binance.com:9443"}, rest="https://api.binance.com"),
-    "testnet": Endpoints(ws={"public": "wss://stream.testnet.binance.vision"}, rest="https://testnet.binance.vision"),
+    # Its demo exchange: unlike testnet.binance.vision it has futures, too, under the same key.
+    "testnet": Endpoints(ws={"public": "wss://demo-stream.binance.com"}, rest="https://demo-api.binance.com"),
 }
 LIMITS = RateLimits(
     weight_per_window=6000, window_s=60.0, ws_messages_per_s=5.0, subscribe_batch=100, streams_per_connection=1024

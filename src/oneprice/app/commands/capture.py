@@ -63,10 +63,16 @@ def capture_session(
     fault: Faults = None,
     as_json: Json = False,
 ) -> None:
-    """Record depth, quotes, trades, marks and funding of several venues as one session, until the time is over."""
+    """Record depth, quotes, trades, marks and funding of several venues as one session, until the time is over.
+
+    What was cut (a crash, a kill) goes on with --resume; the break is part of the session.
+    """
     if resume is None:
         folder, resumed = fresh_folder(out_dir, kind="capture", below="sessions"), None
-        wanted = {find_venue(name).name: VenuePlan(symbols=listed(symbols)) for name in listed(venues or _VENUES)}
+        wanted = {
+            find_venue(name).name: VenuePlan(symbols=listed(symbols))
+            for name in listed(_VENUES if venues is None else venues)
+        }
         plan = CapturePlan(venues=wanted, environment=PRACTICE if emulated else "live")
     else:
         if (venues, symbols, out_dir) != (None, None, None):
