@@ -86,6 +86,7 @@ class Desk:
         self.trades = 0  # with at least one fill
         self.orders = 0
         self.refused = 0
+        self.last_refusal = ""
         self.ended: list[Trade] = []  # since somebody last took them
         self._execution = execution
         self._write_ahead = write_ahead
@@ -207,6 +208,7 @@ class Desk:
             )  # fmt: skip
         except Refused as why:
             self.refused += 1
+            self.last_refusal = str(why)
             return [Decision(ts_ns=now_ns, by="desk", what="refused", key=trade.key, reason=str(why))]
         self.orders += len(orders)
         self._busy[trade.strategy, trade.key] = trade

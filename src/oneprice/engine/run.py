@@ -178,7 +178,7 @@ class Run:
             decision_hash=self.decisions.hash,
             reconciled=reconciled,
             kill_switch=self.desk.kill_switch.reason or "",
-            note=_note(self.desk.trades),
+            note=_note(self.desk),
         )
 
     def close(self, summary: RunSummary) -> None:
@@ -196,9 +196,13 @@ def _rounded(amount: Decimal) -> float:
     return float(round(amount, 8))
 
 
-def _note(trades: int) -> str:
-    if trades:
+def _note(desk: Desk) -> str:
+    if desk.trades:
         return ""
+    if desk.refused:
+        return (
+            f"no trade: the checks refused all {desk.refused} that were wanted, the last because: {desk.last_refusal}"
+        )
     return "nothing was worth a trade after fees; see opportunities_by_type for gross edges and lifetimes"
 
 

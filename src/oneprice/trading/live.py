@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from oneprice.model.errors import InputError, Refused, UnknownOutcome, unknown_name
@@ -34,6 +35,11 @@ _QUEUE_SIZE = 1_000
 FAMILY = {
     "binance_spot": "binance", "binance_sbe": "binance", "binance_usdm": "binance", "bybit_spot": "bybit",
     "bybit_linear": "bybit",
+}  # fmt: skip
+# The account that a venue's private stream belongs to: (family, ccxt's type of it; "": the family has one for all).
+_ACCOUNT = {
+    "binance_spot": ("binance", "spot"), "binance_sbe": ("binance", "spot"), "binance_usdm": ("binance", "future"),
+    "bybit_spot": ("bybit", ""), "bybit_linear": ("bybit", ""),
 }  # fmt: skip
 
 
@@ -134,9 +140,13 @@ class LiveVenue:
     async def run(self) -> None:
         """Send, listen and ask until cancelled. It ends with an error when an answer about our money cannot be read."""
         async with asyncio.TaskGroup() as tasks:
-            for family, exchange in self._exchanges.items():
-                tasks.create_task(self._listen(family, exchange.watch_orders, self._take_order))
-                tasks.create_task(self._listen(family, exchange.watch_my_trades, self._take_trade))
+            for family, account in sorted({_ACCOUNT[instrument.venue] for instrument in self._instruments}):
+                exchange = self._exchanges[family]
+                query = {"type": account} if account else {}
+                orders = partial(exchange.watch_orders, None, None, None, query)
+                trades = partial(exchange.watch_my_trades, None, None, None, query)
+                tasks.create_task(self._listen(family, orders, self._take_order))
+                tasks.create_task(self._listen(family, trades, self._take_trade))
             tasks.create_task(self._watch_silence())
             while True:
                 command = await self._commands.get()
