@@ -51,7 +51,7 @@ def assert_same(books, naive: NaiveBook) -> None:
         assert list(zip(prices[:n].tolist(), qtys[:n].tolist(), strict=True)) == naive.levels(side)[:400]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(UPDATES, min_size=1, max_size=6))
 def test_a_book_equals_the_naive_book_on_any_stream(messages) -> None:
     books, naive = make_books(1), NaiveBook()
@@ -74,7 +74,7 @@ def test_a_book_equals_the_naive_book_on_any_stream(messages) -> None:
                 assert abs(notional - exact[1]) <= 1e-12 * max(1, exact[1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(UPDATES.filter(bool), st.randoms(use_true_random=False))
 def test_the_order_of_levels_inside_a_message_changes_nothing(message, random) -> None:
     unique = list({(side, price): (side, price, qty) for side, price, qty in message}.values())

@@ -29,7 +29,7 @@ def write(path: Path, payloads: list[bytes]) -> list[int]:
 
 
 @given(payloads=st.lists(st.binary(max_size=400), max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_blocks_come_back_as_they_were_written(payloads: list[bytes]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "0.tape"

@@ -13,7 +13,7 @@ from oneprice.venues.binance_spot import BINANCE_SPOT
 from oneprice.venues.bybit import BYBIT_LINEAR
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(weights=st.lists(st.integers(1, 120), min_size=1, max_size=40))
 async def test_no_window_ever_holds_more_than_the_budget(weights: list[int]) -> None:
     clock = TurnedClock()

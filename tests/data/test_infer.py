@@ -38,7 +38,7 @@ numbers = st.builds(
 
 
 @given(levels=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_inferred_steps_divide_every_number_seen_and_no_coarser_ones_do(
     levels: list[tuple[Decimal, Decimal]],
 ) -> None:

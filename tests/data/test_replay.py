@@ -44,7 +44,7 @@ def all_rows(replay: Replay) -> Rows:
 
 
 @given(tapes=st.lists(steps, min_size=1, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_merge_is_the_stable_order_of_time_whatever_the_order_of_the_sessions(tapes: list[list[list[int]]]) -> None:
     with TemporaryDirectory() as folder:
         sessions = [session_of(Path(folder) / f"{2 - k}", k, chunks) for k, chunks in enumerate(tapes)]
@@ -63,7 +63,7 @@ def test_a_merge_is_the_stable_order_of_time_whatever_the_order_of_the_sessions(
 
 
 @given(chunks=steps, timer_ms=st.integers(1, 3), unit=st.sampled_from([NS_PER_MS // 3, NS_PER_MS, 7 * NS_PER_MS]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_timers_lie_on_a_grid_of_receive_time_and_change_no_row(
     chunks: list[list[int]], timer_ms: int, unit: int
 ) -> None:

@@ -55,7 +55,7 @@ def noise(count: int, seed: int = 1) -> np.ndarray:
 
 
 @given(log=records, chunks=tapes, flushes=st.sets(st.integers(0, 12)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_records_and_rows_come_back_whatever_the_flushes(
     log: list[Record], chunks: list[int], flushes: set[int]
 ) -> None:

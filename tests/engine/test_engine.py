@@ -79,7 +79,7 @@ def test_a_broken_law_of_one_price_is_found_traded_and_earned() -> None:
     assert WHOLE.portfolio.open_contracts() == []  # the basis was left when it had closed
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, len(TAPE)), max_size=12))
 def test_decisions_do_not_depend_on_how_the_tape_arrives(cuts) -> None:
     run = run_over(cuts)
@@ -88,7 +88,7 @@ def test_decisions_do_not_depend_on_how_the_tape_arrives(cuts) -> None:
 
 
 @given(st.permutations(["basis", "spread", "triangular"]))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_decisions_do_not_depend_on_the_order_of_strategies(names) -> None:
     assert run_over([], tuple(names)).decisions.hash == WHOLE.decisions.hash
 

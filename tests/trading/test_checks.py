@@ -134,7 +134,7 @@ def test_the_kill_switch_lets_only_what_ends_a_risk_through() -> None:
     bench.approve(GOOD, hedging=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from([SPOT, CROSS, PERP]), st.sampled_from(list(Side)), st.integers(1, 2_000), st.integers(-20, 20))
 def test_what_is_approved_never_overdraws_the_account(instrument: int, side: Side, lots: int, off: int) -> None:
     start = {("binance_spot", "USDT"): D(9_000), ("binance_spot", "BTC"): D("0.05"), ("binance_spot", "ETH"): D(1)}

@@ -56,7 +56,7 @@ def test_an_order_that_the_ledger_half_knows_goes_on_where_it_was() -> None:
 NEWS = st.permutations(["open", "fill a", "fill b", "fill c", "end", "fill a", "fill b", "end", "unknown", "open"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(news=NEWS, last=st.integers(1, 40), cut=st.integers(0, 10))
 def test_any_order_of_news_is_a_life_that_the_table_allows(news: list[str], last: int, cut: int) -> None:
     followed, reports = follow(), list[Report]()

@@ -76,7 +76,7 @@ def test_the_page(legs: list[tuple], before: tuple[int, int], step: Step, hedges
     assert decide(legs, *before) == (step, hedges)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     spot=st.integers(0, 100), perp=st.integers(0, 100), answers=st.lists(st.integers(0, 100), min_size=12, max_size=12)
 )

@@ -138,7 +138,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(list(Side)), st.integers(1, 90), st.integers(0, 5)), max_size=25))
 def test_any_fills_with_repeats_keep_the_ledger_balanced(drawn: list[tuple[Side, int, int]]) -> None:
     account = Account()

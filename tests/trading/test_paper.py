@@ -243,13 +243,13 @@ def play(events: list[tuple], *, check: bool = True) -> list[tuple]:
     return told
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(EVENTS)
 def test_no_fill_is_worse_than_its_limit_larger_than_shown_or_split_when_it_must_not_be(events: list[tuple]) -> None:
     play(events)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(EVENTS)
 def test_the_same_market_and_orders_give_the_same_reports(events: list[tuple]) -> None:
     assert play(events, check=False) == play(events, check=False)

@@ -116,7 +116,7 @@ def price_of(instrument: int, share: int) -> int:
     return low + (high - low) * share // 1_000
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(FILLS)
 def test_capital_is_conserved_under_any_fills_in_any_order(drawn: list[tuple]) -> None:
     account = Account()
@@ -143,7 +143,7 @@ def test_capital_is_conserved_under_any_fills_in_any_order(drawn: list[tuple]) -
         assert result.net == result.gross_edge - result.slippage - result.fees + result.funding
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(st.sampled_from(list(Side)), st.integers(1, 300), st.integers(0, 999)), max_size=20))
 def test_the_net_of_linear_and_spot_fills_is_what_the_account_gained(drawn: list[tuple[Side, int, int]]) -> None:
     account = Account()

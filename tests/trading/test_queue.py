@@ -116,7 +116,7 @@ def test_many_resting_orders_keep_their_places_when_some_end() -> None:
     assert got == dict.fromkeys(range(1, 71, 2), 100) | {71: 40}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     ahead=st.integers(0, 2_000),
     qty=st.integers(100, 2_000),
@@ -136,7 +136,7 @@ def test_full_queue_never_fills_before_the_queue_ahead_has_traded(
         assert total == min(qty, max(0, volume - ahead))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     ahead=st.integers(1, 2_000),
     events=st.lists(st.tuples(st.booleans(), st.integers(1, 900)), max_size=20),

@@ -31,7 +31,7 @@ FRAMES = [payload("binance_spot", name) for name in _SPOT] + [payload("binance_u
 BEHIND = (b"", b'"}]]}}' * 20, b'0123456789"]]}]}' * 20, b'":[["1","1"]]' * 20, b"\xff" * 200)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     damaged(FRAMES), st.sampled_from(BEHIND), st.integers(0, 20), st.sampled_from((SPOT, USDM, COINM)),
 )  # fmt: skip
@@ -52,7 +52,7 @@ def test_a_damaged_frame_has_an_answer_that_depends_on_nothing_else(frame, behin
         assert {Kind(kind) for kind in rows["kind"].tolist()} <= set(Kind)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=80) | damaged(FRAMES))
 def test_a_control_frame_is_understood_or_a_wire_error(frame: bytes) -> None:
     try:

@@ -48,7 +48,7 @@ def test_a_frame_cut_anywhere_is_refused_and_what_lies_behind_it_is_never_read(a
     assert wire(frame, behind=BEHIND[1]).status == wire(frame).status
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(damaged([frame for wire, frame in FRAMES if wire is LINEAR]), st.sampled_from(BEHIND), st.integers(0, 20))
 def test_a_damaged_frame_has_an_answer_that_depends_on_nothing_else(frame: bytes, behind: bytes, room: int) -> None:
     alone, got = LINEAR(frame, room=room), LINEAR(frame, room=room, behind=behind)

@@ -72,7 +72,7 @@ MANTISSA = st.integers(1, 10**12)
 LEVELS = st.lists(st.tuples(MANTISSA, st.integers(0, 10**12)), max_size=6)
 TIME_MS = st.integers(1_500_000_000_000, 2_000_000_000_000)
 WIRES = st.sampled_from((SPOT, LINEAR))
-SMALL = settings(max_examples=60, deadline=None)
+SMALL = settings(max_examples=60)
 
 
 def _any_instrument(wire: Wire) -> int:
@@ -187,7 +187,7 @@ ORDERED = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.sampled_from(ORDERED), st.sampled_from(((",", ":"), (", ", ": "), (" ,\n", "\t: "))))
 def test_neither_key_order_nor_white_space_changes_the_rows(data: Any, case: Any, separators: tuple[str, str]) -> None:
     wire, frame = case

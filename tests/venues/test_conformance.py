@@ -36,7 +36,7 @@ def test_an_opt_out_names_a_venue_of_the_registry_and_a_reason() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_venue_keeps_the_law(name: str, law: Callable[[Venue, Any], None], data: Any) -> None:
     law(venue(name), data)

@@ -151,7 +151,7 @@ draws = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8), st.integers(0, 
 
 
 @pytest.mark.parametrize("name", sorted(VENUES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(draws=draws, steps=st.lists(st.sampled_from(STEPS), max_size=40))
 def test_a_standing_book_is_the_venues_book_whatever_the_wire_does(
     name: str, draws: list[tuple[int, int, int]], steps: list[str]
@@ -166,7 +166,7 @@ def test_a_standing_book_is_the_venues_book_whatever_the_wire_does(
 
 
 @pytest.mark.parametrize("name", sorted(VENUES))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(draws=draws, steps=st.lists(st.sampled_from(STEPS), max_size=40))
 def test_a_machine_that_is_told_the_same_again_writes_the_same_rows(
     name: str, draws: list[tuple[int, int, int]], steps: list[str]

@@ -253,7 +253,7 @@ def test_an_empty_top_is_one_row_that_clears() -> None:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 2**63 - 1), st.integers(-30, 30), st.integers(1, 2**63 - 1), st.integers(-128, 127))
 def test_a_number_is_moved_to_the_instruments_exponent_exactly_or_not_at_all(
     price: int, price_exponent: int, qty: int, qty_exponent: int
@@ -284,7 +284,7 @@ def test_a_trade_of_nothing_or_for_nothing_is_malformed(price: int, qty: int, st
 
 MANTISSA, TIME_US = st.integers(1, 10**15), st.integers(1, 2 * 10**15)
 LEVELS = st.lists(st.tuples(MANTISSA, st.integers(0, 10**15)), max_size=6)
-SMALL = settings(max_examples=60, deadline=None)
+SMALL = settings(max_examples=60)
 
 
 @SMALL
@@ -355,7 +355,7 @@ def test_a_frame_cut_anywhere_is_refused_and_what_lies_behind_it_is_never_read(a
                 assert wire(whole[:end], behind=behind).status == alone.status
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(damaged(FRAMES), st.sampled_from((WIRE, TOP)), st.sampled_from(BEHIND), st.integers(0, 45))
 def test_a_damaged_frame_has_an_answer_that_depends_on_nothing_else(
     sent: bytes, wire: Wire, behind: bytes, room: int

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oneprice.compute import ladder as side_of_book
 from oneprice.compute.ladder import FAR, MARGIN, WINDOW, WORDS, next_level, set_level
 from oneprice.compute.ladder import qty_at as _qty_at
+from oneprice.compute.uncounted import uncounted
 from oneprice.model.tape import ASK, CLEAR, LAST, Kind
 
 _DEPTH, _QUOTE, _TRADE, _MARK, _INDEX, _FUNDING, _OPEN_INTEREST, _GAP = (
@@ -202,6 +203,7 @@ def _depth_message(books, rows, start, stop):
 @njit(cache=True)
 def apply_rows(books, rows, start, stop):
     """Bring the books up to date with rows[start:stop]. Rows of an invalid book (after a GAP) wait for a CLEAR."""
+    books, rows = uncounted(books), uncounted(rows)
     k = start
     while k < stop:
         row = rows[k]

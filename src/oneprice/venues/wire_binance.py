@@ -40,6 +40,7 @@ from oneprice.compute.scan import (
     skip_space,
     skip_value,
 )
+from oneprice.compute.uncounted import uncounted
 from oneprice.model.tape import ASK, LAST, Kind
 from oneprice.venues.base import (
     CHANNEL_CODE,
@@ -177,6 +178,7 @@ def _event(buf):
 
 @njit(cache=True)
 def _decode(foreign_st, buf, recv_ns, feed, lookup, rows, at, head):
+    buf, lookup, rows, head = uncounted(buf), uncounted(lookup), uncounted(rows), uncounted(head)
     if at >= rows.shape[0]:
         return NO_ROOM
     i, wrapped = _event(buf)

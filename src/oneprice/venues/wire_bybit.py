@@ -35,6 +35,7 @@ from oneprice.compute.scan import (
     skip_space,
     skip_value,
 )
+from oneprice.compute.uncounted import uncounted
 from oneprice.model.tape import ASK, CLEAR, LAST, SNAPSHOT, Kind
 from oneprice.model.time import NS_PER_MS
 from oneprice.venues import base
@@ -398,6 +399,7 @@ def decode(frame, recv_ns, feed, lookup, rows, at, head):
 
     Sizes are absolute and "0" removes. Frames without `topic` and topics that make no rows are CONTROL.
     """
+    frame, lookup, rows, head = uncounted(frame), uncounted(lookup), uncounted(rows), uncounted(head)
     channel, entry, symbol_start, symbol_end = np.int64(0), np.int64(-1), np.int64(0), np.int64(0)
     message_ms, engine_ms, update = np.int64(0), np.int64(0), np.int64(-1)
     is_whole, is_change, has_data = False, False, False

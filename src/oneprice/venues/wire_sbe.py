@@ -28,6 +28,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from oneprice.compute.uncounted import uncounted
 from oneprice.model.tape import ASK, CLEAR, LAST, SNAPSHOT, Kind
 from oneprice.model.time import NS_PER_US
 from oneprice.venues.base import (
@@ -300,6 +301,7 @@ def decode(frame, recv_ns, feed, lookup, rows, at, head):
     3200112701000000 58b174be341f0600 ac2bcaa90b000000 fefb 535b5e0000000000 cac7050000000000 545b5e0000000000
     4a5c020000000000 0742544355534454
     """
+    frame, lookup, rows, head = uncounted(frame), uncounted(lookup), uncounted(rows), uncounted(head)
     n = frame.shape[0]
     if n < HEADER_SIZE:
         return _CONTROL if n > 0 and frame[0] == 123 else _MALFORMED  # a short JSON text starts with {
