@@ -93,7 +93,7 @@ def _frames(session: Session, segment: int, feed: int, opened_ns: int) -> Iterat
             for record in part:
                 is_ours = record.feed == feed
                 if is_ours and record.type is RecordType.OPENED:
-                    is_open = record.recv_ns == opened_ns  # after a restart, numbers are given anew
+                    is_open = record.recv_ns == opened_ns  # a log of another version may give a number twice
                 elif is_open and is_ours and record.type in _FRAMES:
                     piece.append(RecordedFrame(record.recv_ns, record.type is RecordType.BINARY, record.payload))
                 elif is_open and (

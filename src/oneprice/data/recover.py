@@ -34,17 +34,23 @@ def cut_capture(folder: Path, *, now_ns: int) -> tuple[Session, CapturePlan]:
             f"{folder}: the source of this session is '{session.manifest.source}'; only what capture-session recorded can "
             f"be captured further"
         )
-    session.check_cut()
-    span = session.span_ns()
-    if span is not None and now_ns < span[1]:
-        raise InputError(
-            f"{folder}: this session ends at {iso_ms(span[1])}, {(span[1] - now_ns) / NS_PER_S:.1f} s ahead of this "
-            f"machine's clock; set the clock, or wait until it is past that time"
-        )
+    check_can_go_on(session, now_ns=now_ns)
     try:
         return session, msgspec.convert(session.manifest.configuration["plan"], CapturePlan)
     except (KeyError, msgspec.ValidationError) as wrong:
         raise InputError(f"{folder}: its manifest does not hold the plan that it was captured by: {wrong}") from wrong
+
+
+def check_can_go_on(session: Session, *, now_ns: int) -> None:
+    """InputError for a session that is closed or being written, and while the clock is behind its tape: the tape's time
+    never steps back. SessionError for one that is damaged."""
+    session.check_cut()
+    span = session.span_ns()
+    if span is not None and now_ns < span[1]:
+        raise InputError(
+            f"{session.folder}: this session ends at {iso_ms(span[1])}, {(span[1] - now_ns) / NS_PER_S:.1f} s ahead of this "
+            f"machine's clock; set the clock, or wait until it is past that time"
+        )
 
 
 def go_on(folder: Path, *, now_ns: int) -> SessionWriter:

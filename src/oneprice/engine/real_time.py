@@ -21,7 +21,7 @@ from oneprice.data import manifest
 from oneprice.data.capture import Capture
 from oneprice.data.machines import reports_of
 from oneprice.data.plan import CapturePlan, VenuePlan
-from oneprice.data.recover import go_on
+from oneprice.data.recover import check_can_go_on, go_on
 from oneprice.data.session import Session, SessionWriter
 from oneprice.engine.decisions import DecisionLog, require_beginning
 from oneprice.engine.live_orders import LiveOrders
@@ -143,10 +143,10 @@ class RealTimeRun:
         record = resumable(folder)
         settings = record.settings
         before = Session.open(folder / SESSION)
-        before.check_cut()
-        strategies = [make_strategy(name, dict(values)) for name, values in sorted(settings.strategies.items())]
         clock = SystemClock()
         began_ns = clock.now_ns()
+        check_can_go_on(before, now_ns=began_ns)
+        strategies = [make_strategy(name, dict(values)) for name, values in sorted(settings.strategies.items())]
         capture = await Capture.prepare(
             capture_plan(settings, strategies, endpoints=endpoints or {}),
             http=http, clock=clock, rng=random.Random(), resumed=before,
