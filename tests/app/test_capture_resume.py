@@ -36,7 +36,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
                  "--out-dir", str(folder)]  # fmt: skip
     command = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + START_WITHIN_S
-    while not (folder / "manifest.json").exists() or standing_books(folder) < 4:
+    while not (folder / "session_manifest.json").exists() or standing_books(folder) < 4:
         assert time.monotonic() < deadline, "the capture recorded no books"
         time.sleep(0.1)
     command.send_signal(signal.SIGKILL)

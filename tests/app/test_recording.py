@@ -116,5 +116,5 @@ def test_a_truncated_session_is_told_as_cut_or_damaged(session, tmp_path) -> Non
     assert tape.name in done.json["error"]
     missing = tmp_path / "M"
     shutil.copytree(session, missing)
-    (missing / "manifest.json").unlink()
+    (missing / "session_manifest.json").unlink()
     assert oneprice("replay", "--session", missing, "--json").code == 4

@@ -18,6 +18,7 @@ from oneprice.data import manifest
 from oneprice.data.manifest import Damage
 from oneprice.data.session import (
     FLUSH_EVERY_NS,
+    MANIFEST,
     FeedEntry,
     Record,
     RecordType,
@@ -233,7 +234,7 @@ def test_what_is_no_session_is_refused_in_words(closed: Path, tmp_path: Path) ->
     (tmp_path / "S" / "instruments.json").write_bytes(b'[{"venue": 1}]')
     with pytest.raises(SessionError, match=r"instruments\.json: cannot be read"):
         Session.open(tmp_path / "S")
-    manifest.write_manifest(tmp_path / "S", {"schema": 99, "state": "closed"})
+    manifest.write_manifest(tmp_path / "S" / MANIFEST, {"schema": 99, "state": "closed"})
     with pytest.raises(SessionError, match="written in schema 99; this oneprice reads schema 1"):
         Session.open(tmp_path / "S")
 
@@ -299,10 +300,10 @@ def test_a_cut_session_goes_on_in_new_segments(cut: Path, tmp_path: Path, lost: 
 
 
 def test_a_manifest_holds_nothing_but_what_was_given(closed: Path) -> None:
-    told = msgspec.json.decode((closed / manifest.NAME).read_bytes())
+    told = msgspec.json.decode((closed / MANIFEST).read_bytes())
     assert set(told) == {
         "schema", "oneprice", "state", "created_ns", "closed_ns", "source", "venues", "feeds", "rows", "frames",
-        "statistics", "configuration", "files",
+        "statistics", "configuration", "files", "merkle_root", "stop_reason",
     }  # fmt: skip
     assert [entry["path"] for entry in told["files"]] == [
         "frames/000000.frames",

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from oneprice.data.machines import Machines, Restarted
-from oneprice.data.session import RecordType, Session, joined
+from oneprice.data.session import CUT, RecordType, Session, joined
 from oneprice.model.tape import Kind, Rows, TapeEvent, TapeWriter, view
 
 MADE_BY_THE_CLOCK = (int(Kind.TIMER),)
@@ -74,7 +74,7 @@ def first_divergence(session: Session) -> Divergence | None:
         common = min(len(ours), len(theirs))
         differ = np.flatnonzero((_words(ours[:common]) != _words(theirs[:common])).any(axis=1))
         place = int(differ[0]) if len(differ) else common
-        if place < len(ours) or (place < len(theirs) and session.state == "closed"):
+        if place < len(ours) or (place < len(theirs) and session.state != CUT):
             return Divergence(
                 row=row + place,
                 recorded=view(ours[place], session.instruments) if place < len(ours) else None,

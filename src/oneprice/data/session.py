@@ -1,7 +1,7 @@
 """A session on disk: what came over the wires, and the tape that was made of it.
 
     SESSION/
-      manifest.json, manifest.json.sha256    what this is, its feeds, its files and their hashes; state open or closed
+      session_manifest.json (+ .sha256)      what this is, its feeds, its files and their hashes; state open or closed
       instruments.json                       the instrument table that the rows' numbers refer to
       frames/000000.frames                   raw log: everything the feed machines were told, in order
       tape/000000.tape                       rows of the tape, in order
@@ -34,6 +34,7 @@ from oneprice.model.tape import ROW, Rows
 from oneprice.model.time import NS_PER_S
 
 SCHEMA = 1
+MANIFEST = "session_manifest.json"
 FLUSH_EVERY_NS = NS_PER_S // 2
 _RECORD = struct.Struct("<qiBI")
 _BLOCK_BYTES = 1 << 20
@@ -75,12 +76,20 @@ class FeedEntry(msgspec.Struct, frozen=True, kw_only=True):
     address: str
 
 
+CUT = "cut"  # what an open session is called that nobody writes any more
+OPEN = "open"  # being written, or cut
+CLOSED = "closed"  # ended in order
+ABORTED = "aborted"  # ended in order, because a rule of its own said so
+RECOVERED = "recovered"  # was cut; its end was made good later
+
+
 class SessionManifest(msgspec.Struct, kw_only=True):
-    """manifest.json of a session. While it is open, rows and frames are 0 and `files` names the instruments alone."""
+    """session_manifest.json. While it is open, rows and frames are 0 and `files` names the instruments alone."""
 
     schema: int = SCHEMA
     oneprice: str = __version__
-    state: str = "open"  # open: being written, or cut; closed: whole
+    state: str = OPEN
+    stop_reason: str = ""  # why it ended, for people
     created_ns: int = 0
     closed_ns: int = 0
     source: str = ""  # capture, import, …
@@ -91,6 +100,7 @@ class SessionManifest(msgspec.Struct, kw_only=True):
     statistics: dict[str, Any] = {}
     configuration: dict[str, Any] = {}
     files: list[FileEntry] = []
+    merkle_root: str = ""  # over `files`
 
 
 class SessionWriter:
@@ -114,7 +124,7 @@ class SessionWriter:
         self.manifest.venues = sorted({instrument.venue for instrument in instruments})
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if (folder / manifest.NAME).exists():
+            if (folder / MANIFEST).exists():
                 raise InputError(f"{folder}: a session is here already; choose another folder with --out")
             (folder / _FRAMES).mkdir(exist_ok=True)
             (folder / _TAPE).mkdir(exist_ok=True)
@@ -217,27 +227,40 @@ class SessionWriter:
 
     def _write_manifest(self) -> None:
         """The manifest of a session that is open. Its counts are told by the logs, which are ahead of it."""
-        manifest.write_manifest(self.folder, msgspec.structs.replace(self.manifest, rows=0, frames=0), is_durable=False)
+        yet_to_count = msgspec.structs.replace(self.manifest, rows=0, frames=0)
+        manifest.write_manifest(self.folder / MANIFEST, yet_to_count, is_durable=False)
 
-    def close(self, *, closed_ns: int, statistics: Mapping[str, Any] | None = None) -> None:
-        """Flush, hash every file and seal the manifest: from here on the session is whole, can be verified, and survives
-        the machine's sudden end."""
+    def close(
+        self, *, closed_ns: int, statistics: Mapping[str, Any] | None = None, state: str = CLOSED, stop_reason: str = ""
+    ) -> None:
+        """Flush and seal: from here on the session is whole and can be verified."""
+        self.finish()
+        self.manifest.statistics = dict(statistics or {})
+        self.manifest.stop_reason = stop_reason
+        seal(self.folder, self.manifest, state=state, closed_ns=closed_ns)
+
+    def finish(self) -> None:
+        """Flush and close both logs. The session stays open for what is made of them, until it is sealed."""
         self.flush()
         self._frames.close()
         self._tape.close()
-        paths = manifest.files_below(self.folder)
-        for path in paths:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        self.manifest.state = "closed"
-        self.manifest.closed_ns = closed_ns
-        self.manifest.statistics = dict(statistics or {})
-        self.manifest.files = [manifest.entry_of(self.folder, path) for path in paths]
-        manifest.write_manifest(self.folder, self.manifest)
+
+
+def seal(folder: Path, read: SessionManifest, *, state: str, closed_ns: int) -> None:
+    """Hash every file and seal the manifest: the session is whole, and survives the machine's sudden end."""
+    paths = manifest.files_below(folder / MANIFEST)
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    read.state = state
+    read.closed_ns = closed_ns
+    read.files = [manifest.entry_of(folder, path) for path in paths]
+    read.merkle_root = manifest.merkle_root(read.files)
+    manifest.write_manifest(folder / MANIFEST, read)
 
 
 class Session:
-    """A session to read. `state`: closed (whole), cut (it ended without being closed, or is still being written)."""
+    """A session to read. `state` is its manifest's, or `cut`: it ended without being closed, or is still being written."""
 
     def __init__(self, folder: Path, read: SessionManifest, instruments: InstrumentTable) -> None:
         self.folder = folder
@@ -254,7 +277,7 @@ class Session:
         except (OSError, msgspec.DecodeError, ValueError, InputError) as wrong:
             raise SessionError(f"{path}: cannot be read: {wrong}") from wrong
         session = cls(folder, read, instruments)
-        if session.state == "cut":
+        if session.state == CUT:
             with suppress(SessionError):  # a damaged segment: reading it says so
                 read.rows = sum(part.records for _, part in session.extents(_TAPE))
                 read.frames = sum(part.records for _, part in session.extents(_FRAMES))
@@ -262,7 +285,13 @@ class Session:
 
     @property
     def state(self) -> str:
-        return "closed" if self.manifest.state == "closed" else "cut"
+        return CUT if self.manifest.state == OPEN else self.manifest.state
+
+    @property
+    def seal(self) -> str:
+        """The hash that its manifest is sealed with; nothing where the seal is gone."""
+        path = manifest.seal_path(self.folder / MANIFEST)
+        return path.read_text().split()[0] if path.exists() else ""
 
     def segments(self, log: str) -> list[Path]:
         """The files of a log (`frames` or `tape`), in order."""
@@ -319,8 +348,8 @@ class Session:
 
     def check_cut(self) -> None:
         """InputError unless this session was cut and nobody writes it; SessionError when it is damaged."""
-        if self.state == "closed":
-            raise InputError(f"{self.folder}: this session is closed; it is not added to")
+        if self.state != CUT:
+            raise InputError(f"{self.folder}: this session is {self.state}; it is not added to")
         if any(is_being_written(path) for log in _KINDS for path in self.segments(log)):
             raise InputError(f"{self.folder}: this session is being written by another process")
         if damage := self.check():
@@ -334,7 +363,7 @@ def check_folder(folder: Path) -> list[Damage]:
     that is not the sealed one proves nothing: then the blocks' own checksums decide. SessionError for a folder that holds
     no session.
     """
-    seal = manifest.check_seal(folder) if folder.is_dir() else None
+    seal = manifest.check_seal(folder / MANIFEST) if folder.is_dir() else None
     found = [seal] if seal is not None else []
     try:
         read = _read_manifest(folder)
@@ -342,13 +371,13 @@ def check_folder(folder: Path) -> list[Damage]:
         if seal is None or seal.what == "missing":
             raise
         return found + _damaged_blocks(folder)
-    if seal is not None and seal.file == manifest.NAME:
+    if seal is not None and seal.file == MANIFEST:
         return found + _damaged_blocks(folder)
     found += manifest.check_files(folder, read.files)
-    if read.state != "closed":
+    if read.state == OPEN:
         return found + _damaged_blocks(folder)
     known = {entry.path for entry in read.files}
-    names = (path.relative_to(folder).as_posix() for path in manifest.files_below(folder))
+    names = (path.relative_to(folder).as_posix() for path in manifest.files_below(folder / MANIFEST))
     return found + [Damage(file=name, offset=0, what="not in the manifest") for name in names if name not in known]
 
 
@@ -369,7 +398,7 @@ def _damaged_blocks(folder: Path) -> list[Damage]:
 def _read_manifest(folder: Path) -> SessionManifest:
     if not folder.exists():
         raise SessionError(f"{folder}: no such session")
-    read: SessionManifest = manifest.read_manifest(folder, SessionManifest)
+    read: SessionManifest = manifest.read_manifest(folder / MANIFEST, SessionManifest)
     if read.schema != SCHEMA:
         raise SessionError(f"{folder}: written in schema {read.schema}; this oneprice reads schema {SCHEMA}")
     return read

@@ -317,7 +317,7 @@ def resumable(folder: Path) -> RunRecord:
     record = read_run(folder)
     if record.sessions:
         raise InputError(f"{folder}: a backtest; it does not go on, run it again")
-    if manifest.read_manifest(folder, RunManifest).state == "closed":
+    if manifest.read_manifest(folder / manifest.NAME, RunManifest).state == "closed":
         raise InputError(f"{folder}: this run ended in order; start a new one")
     return record
 

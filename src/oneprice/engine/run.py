@@ -189,7 +189,7 @@ class Run:
             return
         (self.folder / SUMMARY).write_bytes(msgspec.json.format(msgspec.json.encode(summary, enc_hook=str), indent=1))
         files = [manifest.entry_of(self.folder, self.folder / name) for name in (DECISIONS, LEDGER, RUN, SUMMARY)]
-        manifest.write_manifest(self.folder, RunManifest(state="closed", files=files))
+        manifest.write_manifest(self.folder / manifest.NAME, RunManifest(state="closed", files=files))
 
 
 def _rounded(amount: Decimal) -> float:
@@ -222,20 +222,12 @@ def make_run_folder(folder: Path, record: RunRecord) -> None:
     if (folder / RUN).exists():
         raise InputError(f"{folder}: a run is here already; choose another folder with --out")
     (folder / RUN).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
-    manifest.write_manifest(folder, RunManifest())
+    manifest.write_manifest(folder / manifest.NAME, RunManifest())
 
 
 def sessions_used(sessions: Iterable[Session]) -> tuple[SessionUsed, ...]:
     """How a run remembers the sessions it read."""
-    return tuple(
-        SessionUsed(
-            str(session.folder.resolve()),
-            (session.folder / manifest.SEAL).read_text().split()[0]
-            if (session.folder / manifest.SEAL).exists()
-            else "",
-        )
-        for session in sessions
-    )
+    return tuple(SessionUsed(str(session.folder.resolve()), session.seal) for session in sessions)
 
 
 def backtest(

@@ -52,7 +52,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def verify_run(folder: Path, *, progress: Callable[[float, str], None]) -> Verdict:
     """Prove a run from its folder alone (a backtest: and from the sessions it names)."""
-    run_manifest: RunManifest = manifest.read_manifest(folder, RunManifest)
+    run_manifest: RunManifest = manifest.read_manifest(folder / manifest.NAME, RunManifest)
     if run_manifest.kind != "run":
         raise SessionError(f"{folder}: a session, not a run; `oneprice replay` reads sessions")
     closed = run_manifest.state == "closed"
@@ -78,9 +78,8 @@ def _proved(
     for used in record.sessions:
         session = Session.open(Path(used.folder))
         damage += [msgspec.structs.replace(found, file=f"{used.folder}/{found.file}") for found in session.check()]
-        seal = session.folder / manifest.SEAL
-        if used.seal and (not seal.exists() or seal.read_text().split()[0] != used.seal):
-            damage.append(Damage(file=str(seal), offset=0, what="not the session that the run read"))
+        if used.seal and session.seal != used.seal:
+            damage.append(Damage(file=used.folder, offset=0, what="not the session that the run read"))
         sessions.append(session)
     progress(0.2, "rows from the raw log")
     row_divergence = next(filter(None, (first_divergence(session) for session in sessions)), None)
@@ -120,7 +119,7 @@ def _proved(
 def _damage(folder: Path, run_manifest: RunManifest, *, closed: bool) -> list[Damage]:
     found: list[Damage] = []
     if closed:
-        seal = manifest.check_seal(folder)
+        seal = manifest.check_seal(folder / manifest.NAME)
         found += [seal] if seal is not None else []
         found += manifest.check_files(folder, run_manifest.files)
     if (folder / SESSION).exists():
