@@ -142,7 +142,9 @@ class Capture:
         feeds: list[FeedPlan] = []
         listed: list[Record] = []
         for name, venue in venues.items():
-            feeds += feeds_of(venue, plan.endpoints_of(venue), chosen[name], plan.venues[name].channels)
+            feeds += feeds_of(
+                venue, plan.endpoints_of(venue), chosen[name], plan.venues[name].channels, plan.symbols_per_connection
+            )  # fmt: skip
             listed += [_listing(venue, request, answer) for request, answer in asked[name].result()[1]]
         if resumed is None:
             table, links, batches = InstrumentTable(one for ours in chosen.values() for one in ours), 0, 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from oneprice.data.certify.names import session_symbol
 from oneprice.model.errors import InputError, unknown_name
 from oneprice.model.instrument import Instrument
 from oneprice.venues.base import Channel, Endpoints, Subscription, Venue
@@ -19,8 +20,8 @@ PRACTICE = "practice"  # environment of a plan whose venues are all practice one
 
 
 class VenuePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to capture of one venue. Symbols are the venue's own (`BTCUSDT`) or canonical (`BTC/USDT`); none: whatever
-    the capture's `discover` picks.
+    """What to capture of one venue. Symbols are the venue's own (`BTCUSDT`), canonical (`BTC/USDT`) or a session's
+    (`BTCUSDT_PERP`); none: whatever the capture's `discover` picks.
 
     A channel that the venue does not have is left out: a plan may ask spot and perpetual for the same channels.
     """
@@ -36,6 +37,7 @@ class CapturePlan(msgspec.Struct, frozen=True, kw_only=True):
     environment: str = "live"
     endpoints: Mapping[str, Endpoints] = {}
     probe_every_s: float = 30.0  # seconds between the clock probes of a venue
+    symbols_per_connection: int = 0  # 0: as many as a connection may carry
 
     def recorded(self) -> dict[str, Any]:
         """The plan as a manifest keeps it: without `endpoints`, which belong to the process that captures."""
@@ -86,6 +88,7 @@ def select(venue: Venue, listed: Iterable[Instrument], symbols: Sequence[str]) -
     for instrument in listed:
         by_name[instrument.symbol] = instrument
         by_name.setdefault(instrument.canonical, instrument)
+        by_name.setdefault(session_symbol(instrument), instrument)
     chosen: dict[str, Instrument] = {}
     for symbol in symbols:
         if symbol not in by_name:
@@ -124,11 +127,16 @@ def _steps(instrument: Instrument) -> dict[str, Decimal]:
 
 
 def feeds_of(
-    venue: Venue, endpoints: Endpoints, instruments: Sequence[Instrument], channels: Sequence[Channel]
+    venue: Venue,
+    endpoints: Endpoints,
+    instruments: Sequence[Instrument],
+    channels: Sequence[Channel],
+    symbols_per_connection: int = 0,
 ) -> list[FeedPlan]:
     """The connections that carry these channels of these instruments, grouped by the venue's paths.
 
-    An instrument's channels stay together where one connection holds them all, so that its rows share a fate.
+    An instrument's channels stay together where one connection holds them all, so that its rows share a fate. The fewer
+    symbols a connection carries (0: as many as it may), the fewer share the fate of another.
     """
     by_path: dict[str, list[Subscription]] = {}
     for instrument in instruments:
@@ -140,27 +148,30 @@ def feeds_of(
     for path, subscriptions in by_path.items():
         if path not in endpoints.ws:
             raise InputError(unknown_name("ws path", path, endpoints.ws, where=f"the addresses of {venue.name}"))
-        for part in _cut(venue, subscriptions):
+        for part in _cut(venue, subscriptions, symbols_per_connection or len(instruments)):
             topics = list(dict.fromkeys(venue.topic(subscription) for subscription in part))
             address = venue.url(endpoints.ws[path], topics)
             feeds.append(FeedPlan(venue=venue.name, path=path, address=address, subscriptions=tuple(part)))
     return feeds
 
 
-def _cut(venue: Venue, subscriptions: Sequence[Subscription]) -> list[list[Subscription]]:
-    """Subscriptions of at most `streams_per_connection` topics a part, never between two of one symbol."""
+def _cut(venue: Venue, subscriptions: Sequence[Subscription], most_symbols: int) -> list[list[Subscription]]:
+    """Subscriptions of at most `streams_per_connection` topics and so many symbols a part, never between two of one symbol."""
     parts: list[list[Subscription]] = [[]]
     topics: set[str] = set()
+    held = 0
     by_symbol: dict[str, list[Subscription]] = {}
     for subscription in subscriptions:
         by_symbol.setdefault(subscription.symbol, []).append(subscription)
     for group in by_symbol.values():
         wanted = {venue.topic(subscription) for subscription in group}
-        if parts[-1] and len(topics | wanted) > venue.limits.streams_per_connection:
+        is_full = held == most_symbols or len(topics | wanted) > venue.limits.streams_per_connection
+        if parts[-1] and is_full:
             parts.append([])
-            topics = set()
+            topics, held = set(), 0
         parts[-1] += group
         topics |= wanted
+        held += 1
     return parts
 
 

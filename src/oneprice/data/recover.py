@@ -1,6 +1,6 @@
-"""A session that was cut goes on in its own folder.
+"""A session that was cut goes on in its own folder, or is ended where it stopped.
 
-The new process writes new segments. Their first record says where the break is (RESTARTED), and the tape's next rows are a
+Going on, the new process writes new segments. Their first record says where the break is (RESTARTED), and the tape's next rows are a
 GAP for each book that stood when the old process ended: what happened in between nobody has seen. From there on everything
 begins as in a new session: connections open, books start from snapshots."""
 
@@ -61,13 +61,32 @@ def go_on(folder: Path, *, now_ns: int) -> SessionWriter:
     writer = SessionWriter.go_on(folder)
     session = Session.open(folder)
     restarted, last_ns = _standing_at_the_end(session)
-    record = Record(max(now_ns, last_ns), -1, RecordType.RESTARTED, msgspec.json.encode(restarted))
+    _write_break(writer, session, restarted, max(now_ns, last_ns))
+    return writer
+
+
+def end_at_the_cut(folder: Path) -> tuple[SessionWriter, int]:
+    """(a writer that only remains to be closed, receive time of the session's last row). What the raw log knows beyond the
+    tape stays out of it, as when a session goes on; no book is declared lost, because nothing follows that would need it.
+
+    Errors as in `go_on`.
+    """
+    writer = SessionWriter.go_on(folder)
+    session = Session.open(folder)
+    restarted, last_ns = _standing_at_the_end(session)
+    _write_break(writer, session, msgspec.structs.replace(restarted, standing=()), last_ns)
+    return writer, last_ns
+
+
+def _write_break(writer: SessionWriter, session: Session, restarted: Restarted, recv_ns: int) -> None:
+    record = Record(recv_ns, -1, RecordType.RESTARTED, msgspec.json.encode(restarted))
     tape = TapeWriter()
     Machines(session.instruments, tape).tell(record)
     writer.frame(record.recv_ns, record.feed, record.type, record.payload)
-    writer.rows(tape.take())
+    rows = tape.take()
+    if len(rows):
+        writer.rows(rows)
     writer.flush()
-    return writer
 
 
 def numbers_taken(session: Session) -> tuple[int, int]:

@@ -65,8 +65,16 @@ def _breaks(session: Session) -> list[int]:
     return found
 
 
-def first_divergence(session: Session) -> Divergence | None:
-    """Compare tape and raw log row by row; None when they agree. A cut session's raw log may know more than its tape."""
+def first_divergence(
+    session: Session, *, is_whole: bool | None = None, until_ns: int | None = None
+) -> Divergence | None:
+    """Compare tape and raw log row by row; None when they agree.
+
+    A cut session's raw log may know more than its tape; `is_whole` says so where the session's state does not. With
+    `until_ns`, what was received later is not looked at.
+    """
+    if is_whole is None:
+        is_whole = session.state != CUT
     recorded, rederived = _steady(recorded_rows(session)), _steady(rederived_rows(session))
     row = 0
     while True:
@@ -74,14 +82,14 @@ def first_divergence(session: Session) -> Divergence | None:
         common = min(len(ours), len(theirs))
         differ = np.flatnonzero((_words(ours[:common]) != _words(theirs[:common])).any(axis=1))
         place = int(differ[0]) if len(differ) else common
-        if place < len(ours) or (place < len(theirs) and session.state != CUT):
+        if place < len(ours) or (place < len(theirs) and is_whole):
             return Divergence(
                 row=row + place,
                 recorded=view(ours[place], session.instruments) if place < len(ours) else None,
                 rederived=view(theirs[place], session.instruments) if place < len(theirs) else None,
                 file=_segment_with(session, row + place),
             )
-        if len(ours) < _CHUNK:
+        if len(ours) < _CHUNK or (until_ns is not None and ours["ts_recv_ns"][-1] > until_ns):
             return None
         row += common
 
