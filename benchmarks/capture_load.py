@@ -33,10 +33,8 @@ from oneprice.model.tape import ASK, LAST, SNAPSHOT, Kind
 from oneprice.model.time import SystemClock
 from oneprice.venues.base import Channel, Endpoints
 
-SYMBOLS = tuple(
-    f"{base}USDT"
-    for base in ["BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "TRX", "AVAX", "LINK", "DOT", "LTC", "UNI"]
-)
+_BASES = ("BTC", "ETH", "BNB", "SOL", "XRP", "ADA", "DOGE", "TRX", "AVAX", "LINK", "DOT", "LTC", "UNI")
+SYMBOLS = tuple(f"{base}USDT" for base in _BASES)
 _WARM_UP_S = 2.0
 _KINDS = {"depth": Kind.DEPTH, "trade": Kind.TRADE, "bookTicker": Kind.QUOTE}
 
