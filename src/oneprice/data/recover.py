@@ -1,8 +1,8 @@
 """A session that was cut goes on in its own folder, or is ended where it stopped.
 
-Going on, the new process writes new segments. Their first record says where the break is (RESTARTED), and the tape's next rows are a
-GAP for each book that stood when the old process ended: what happened in between nobody has seen. From there on everything
-begins as in a new session: connections open, books start from snapshots."""
+Going on, the new process writes new segments. Their first record says where the break is (RESTARTED), and the tape's next
+rows are a GAP for each book that stood when the old process ended: what happened in between nobody has seen. From there on
+everything begins as in a new session: connections open, books start from snapshots."""
 
 from __future__ import annotations
 
