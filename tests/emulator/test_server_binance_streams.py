@@ -416,12 +416,13 @@ async def test_on_a_spot_cancel_the_order_s_id_is_in_another_field(spot) -> None
             "DELETE", "/api/v3/order", symbol="BTCUSDT", origClientOrderId="mine", newClientOrderId="stop"
         )
         spot.publish()
-        events = [(await socket.heard())["event"] for _ in range(2)]
-        assert [(event["x"], event["c"], event["C"]) for event in events] == [
+        events = [(await socket.heard())["event"] for _ in range(4)]  # each order event, then the balances it moved
+        assert [event["e"] for event in events[1::2]] == ["outboundAccountPosition"] * 2
+        assert [(event["x"], event["c"], event["C"]) for event in events[::2]] == [
             ("NEW", "mine", ""),
             ("CANCELED", "stop", "mine"),
         ]
-        same_shape(events[1], recorded("binance_spot", "user_execution_report_canceled"))
+        same_shape(events[2], recorded("binance_spot", "user_execution_report_canceled"))
 
 
 async def test_nothing_private_is_told_without_a_subscription_or_after_its_end(spot) -> None:

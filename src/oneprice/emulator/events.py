@@ -86,9 +86,9 @@ class Balance(msgspec.Struct, frozen=True):
 
 class PositionRecord(msgspec.Struct, frozen=True, kw_only=True):
     qty: int  # signed mantissa
+    cost: Decimal  # what was paid for it; of a short position, minus what was received
     entry_price: Decimal
     realised: Decimal
-    leverage: int = 1
 
 
 class BookView(msgspec.Struct, frozen=True, kw_only=True):

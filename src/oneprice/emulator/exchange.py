@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import msgspec
 
+from oneprice.emulator.accounts import Account, after_fill, rounded
 from oneprice.emulator.events import (
     Balance,
     BalanceChanged,
@@ -44,16 +45,6 @@ _MAX_OPEN_ORDERS = 200
 _BAND = 5  # a limit price further than this factor from the last price is refused
 
 
-class _Account:
-    def __init__(self) -> None:
-        self.free: defaultdict[str, Decimal] = defaultdict(Decimal)
-        self.locked: defaultdict[str, Decimal] = defaultdict(Decimal)
-        self.positions: dict[str, PositionRecord] = {}
-        self.orders: dict[int, OrderRecord] = {}
-        self.by_client_id: dict[str, int] = {}
-        self.leverage: defaultdict[str, int] = defaultdict(lambda: 1)
-
-
 class Exchange:
     """A practice market. `spot`: assets change hands; else perpetual contracts do."""
 
@@ -67,7 +58,7 @@ class Exchange:
             for symbol, instrument in self.instruments.items()
         }
         self._ids = {symbol: 1_000_000 * (place + 1) for place, symbol in enumerate(self.instruments)}
-        self._accounts: dict[str, _Account] = {MARKET: _Account()}
+        self._accounts: dict[str, Account] = {MARKET: Account()}
         self._events: list[Event] = []
         self._next_order = 1_000_000
         self._next_trade: defaultdict[str, int] = defaultdict(lambda: 5_000_000)
@@ -79,14 +70,12 @@ class Exchange:
     # -- accounts -----------------------------------------------------------------------------------------------------
 
     def open_account(self, account: str, balances: dict[str, Decimal]) -> None:
-        self._accounts[account] = made = _Account()
+        self._accounts[account] = made = Account()
         made.free.update(balances)
 
     def balances(self, account: str) -> dict[str, Balance]:
         held = self._accounts[account]
-        return {
-            asset: Balance(held.free[asset], held.locked[asset]) for asset in sorted({*held.free, *held.locked})
-        }  # fmt: skip
+        return {asset: self._balance(held, asset) for asset in sorted({*held.free, *held.locked})}
 
     def positions(self, account: str) -> dict[str, PositionRecord]:
         return dict(self._accounts[account].positions)
@@ -103,6 +92,8 @@ class Exchange:
         book = self._books[new.symbol]
         qty = new.qty if new.quote_qty is None else self._base_for(instrument, new, book)
         self._check(account, held, instrument, new, qty, book)
+        if new.time_in_force is TimeInForce.POST_ONLY and next(book.available(new.side, new.price), None) is not None:
+            raise Reject(RejectCode.WOULD_TAKE, "Order would immediately match and take.")
         self._next_order += 1
         order = OrderRecord(
             order_id=self._next_order, account=account, symbol=new.symbol, side=new.side, type=new.type,
@@ -117,7 +108,8 @@ class Exchange:
         limit = order.price if order.type is OrderType.LIMIT else None
         if order.time_in_force is TimeInForce.FOK and not self._can_fill(book, order, limit):
             return self._finish(order, OrderState.EXPIRED, ReportType.EXPIRED, now_ns)
-        for resting in list(self._meets(book, order, limit)):
+        # Each trade may make resting orders expire, so the next one to be met is looked up only then.
+        while order.filled_qty < order.qty and (resting := next(book.available(order.side, limit), None)) is not None:
             self._trade(order, resting, book, now_ns)
         left = order.qty - order.filled_qty
         if left == 0:
@@ -126,6 +118,8 @@ class Exchange:
             self._finish(order, OrderState.EXPIRED, ReportType.EXPIRED, now_ns)
         else:
             book.add(Resting(order.order_id, account, order.side, order.price, left))
+            if self.spot:  # derivatives venues do not tell what a resting order holds back
+                self._balance_event(account, [instrument.base, instrument.quote], "ORDER", now_ns)
             self._level(order.symbol, order.side, order.price, now_ns)
         self._quote(order.symbol, now_ns)
         return order
@@ -170,7 +164,7 @@ class Exchange:
         return order
 
     def open_orders(self, account: str, symbol: str | None = None) -> list[OrderRecord]:
-        return [order for order in self.all_orders(account, symbol) if not order.state.is_final]
+        return self._accounts[account].open_orders(symbol)
 
     def all_orders(self, account: str, symbol: str | None = None) -> list[OrderRecord]:
         orders = self._accounts[account].orders.values()
@@ -212,7 +206,7 @@ class Exchange:
 
     def funding_history(self, symbol: str, n: int) -> list[FundingSettlement]:
         self._instrument(symbol)
-        return self._settled[symbol][-n:]
+        return self._settled[symbol][-n:] if n > 0 else []
 
     def take_events(self) -> list[Event]:
         taken, self._events = self._events, []
@@ -268,7 +262,7 @@ class Exchange:
         return instrument.round_down_to_lot(qty)
 
     def _check(
-        self, account: str, held: _Account, instrument: Instrument, new: NewOrder, qty: int, book: OrderBook
+        self, account: str, held: Account, instrument: Instrument, new: NewOrder, qty: int, book: OrderBook
     ) -> None:
         if account == MARKET:
             return
@@ -285,27 +279,23 @@ class Exchange:
         reference = new.price or book.best(new.side.opposite)
         if instrument.notional(reference, qty) < instrument.min_notional and not new.reduce_only:
             raise Reject(RejectCode.MIN_NOTIONAL, "Filter failure: NOTIONAL")
-        if new.time_in_force is TimeInForce.POST_ONLY and next(book.available(new.side, new.price), None) is not None:
-            raise Reject(RejectCode.WOULD_TAKE, "Order would immediately match and take.")
         known = held.by_client_id.get(new.client_id) if new.client_id else None
         if known is not None and not held.orders[known].state.is_final:
             raise Reject(RejectCode.DUPLICATE_CLIENT_ID, "Duplicate order sent.")
-        if sum(not order.state.is_final for order in held.orders.values()) >= _MAX_OPEN_ORDERS:
+        if len(held.open_orders()) >= _MAX_OPEN_ORDERS:
             raise Reject(RejectCode.MAX_ORDERS, "Too many open orders.")
-        if new.reduce_only:
-            position = held.positions.get(new.symbol)
-            if position is None or position.qty * int(new.side) >= 0 or abs(position.qty) < qty:
-                raise Reject(RejectCode.REDUCE_ONLY, "ReduceOnly Order is rejected.")
+        if new.reduce_only and -held.position(new.symbol).qty * int(new.side) < qty:
+            raise Reject(RejectCode.REDUCE_ONLY, "ReduceOnly Order is rejected.")
 
-    def _lock(self, held: _Account, instrument: Instrument, order: OrderRecord) -> None:
+    def _lock(self, held: Account, instrument: Instrument, order: OrderRecord) -> None:
         asset, amount = self._needs(held, instrument, order)
-        if amount > held.free[asset]:
+        if amount > self._balance(held, asset).free:
             raise Reject(RejectCode.INSUFFICIENT_BALANCE, "Account has insufficient balance for requested action.")
         held.free[asset] -= amount
         held.locked[asset] += amount
         order.locked = amount
 
-    def _needs(self, held: _Account, instrument: Instrument, order: OrderRecord) -> tuple[str, Decimal]:
+    def _needs(self, held: Account, instrument: Instrument, order: OrderRecord) -> tuple[str, Decimal]:
         book = self._books[order.symbol]
         if self.spot and order.side is Side.SELL:
             return instrument.base, instrument.qty(order.qty)
@@ -323,7 +313,8 @@ class Exchange:
             return instrument.quote, value
         if order.reduce_only:
             return instrument.settle, _ZERO
-        return instrument.settle, value * (Decimal(1) / held.leverage[order.symbol] + instrument.taker_fee)
+        opens = Decimal(order.qty - held.closable(order)) / order.qty
+        return instrument.settle, rounded(value * (opens / held.leverage[order.symbol] + instrument.taker_fee))
 
     def _unlock(self, order: OrderRecord) -> None:
         """Give back what an ended order still locks."""
@@ -336,17 +327,13 @@ class Exchange:
         held.free[asset] += order.locked
         order.locked = _ZERO
 
-    def _meets(self, book: OrderBook, order: OrderRecord, limit: int | None) -> Sequence[Resting]:
-        met, left = [], order.qty
-        for resting in book.available(order.side, limit):
-            met.append(resting)
-            left -= resting.left
-            if left <= 0:
-                break
-        return met
-
     def _can_fill(self, book: OrderBook, order: OrderRecord, limit: int | None) -> bool:
-        return sum(resting.left for resting in self._meets(book, order, limit)) >= order.qty
+        """Whether an order fills at once. Reduce-only orders do not count: they may expire while others are met."""
+        met = book.available(order.side, limit)
+        return sum(resting.left for resting in met if not self._reduces_only(resting)) >= order.qty
+
+    def _reduces_only(self, resting: Resting) -> bool:
+        return resting.account != MARKET and self._accounts[resting.account].orders[resting.order_id].reduce_only
 
     def _trade(self, taker: OrderRecord, resting: Resting, book: OrderBook, now_ns: int) -> None:
         qty = min(taker.qty - taker.filled_qty, resting.left)
@@ -369,6 +356,19 @@ class Exchange:
             maker.filled_notional += self.instruments[symbol].notional(price, qty)
             self._settle(maker, traded, maker=True)
         self._level(symbol, resting.side, price, now_ns)
+        for account in dict.fromkeys((taker.account, resting.account)):
+            self._expire_reduce_only(account, symbol, now_ns)
+
+    def _expire_reduce_only(self, account: str, symbol: str, now_ns: int) -> None:
+        """End the resting orders that would now turn the position that they were to reduce."""
+        if self.spot or account == MARKET:
+            return
+        held, book = self._accounts[account], self._books[symbol]
+        for order in held.open_orders(symbol):
+            too_much = order.qty - order.filled_qty > -held.position(symbol).qty * int(order.side)
+            if order.reduce_only and too_much and book.remove(order.order_id) is not None:
+                self._finish(order, OrderState.EXPIRED, ReportType.EXPIRED, now_ns)
+                self._level(symbol, order.side, order.price, now_ns)
 
     def _settle(self, order: OrderRecord, traded: Traded, *, maker: bool) -> None:
         """Move what a fill moves in an account, and say so."""
@@ -391,9 +391,11 @@ class Exchange:
             changed = [instrument.base, instrument.quote]
         else:
             fee, asset = notional * rate, instrument.settle
-            realised = self._move_position(held, order, traded, instrument)
+            held.positions[order.symbol], realised = after_fill(
+                held.position(order.symbol), instrument, signed_qty=int(order.side) * traded.qty, price=traded.price
+            )  # fmt: skip
             held.free[asset] += realised - fee
-            released = order.locked * traded.qty / max(1, order.qty - order.filled_qty + traded.qty)
+            released = rounded(order.locked * traded.qty / (order.qty - order.filled_qty + traded.qty))
             held.locked[asset] -= released
             held.free[asset] += released
             order.locked -= released
@@ -418,33 +420,12 @@ class Exchange:
                 )
             )
 
-    def _spend(self, held: _Account, order: OrderRecord, asset: str, amount: Decimal) -> None:
+    def _spend(self, held: Account, order: OrderRecord, asset: str, amount: Decimal) -> None:
         """Pay out of what the order locked; a market order that met worse prices pays the rest out of the free part."""
         from_lock = min(amount, order.locked)
         order.locked -= from_lock
         held.locked[asset] -= from_lock
         held.free[asset] -= amount - from_lock
-
-    def _move_position(self, held: _Account, order: OrderRecord, traded: Traded, instrument: Instrument) -> Decimal:
-        """Average-entry position; → realised result of the part that closed."""
-        before = held.positions.get(order.symbol) or PositionRecord(qty=0, entry_price=_ZERO, realised=_ZERO)
-        signed, price = int(order.side) * traded.qty, instrument.price(traded.price)
-        after = before.qty + signed
-        realised, entry = _ZERO, before.entry_price
-        if before.qty == 0 or (before.qty > 0) == (signed > 0):
-            entry = (before.entry_price * abs(before.qty) + price * abs(signed)) / abs(after)
-        else:
-            closed = min(abs(before.qty), abs(signed))
-            direction = 1 if before.qty > 0 else -1
-            realised = direction * (price - before.entry_price) * instrument.qty(closed)
-            if after == 0:
-                entry = _ZERO
-            elif (after > 0) != (before.qty > 0):
-                entry = price
-        held.positions[order.symbol] = PositionRecord(
-            qty=after, entry_price=entry, realised=before.realised + realised, leverage=held.leverage[order.symbol]
-        )
-        return realised
 
     def _finish(self, order: OrderRecord, state: OrderState, report: ReportType, now_ns: int) -> OrderRecord:
         order.state = state
@@ -469,8 +450,13 @@ class Exchange:
         if account == MARKET:
             return
         held = self._accounts[account]
-        balances = {asset: Balance(held.free[asset], held.locked[asset]) for asset in assets}
+        balances = {asset: self._balance(held, asset) for asset in assets}
         self._events.append(BalanceChanged(account=account, balances=balances, reason=reason, ts_ns=now_ns))
+
+    def _balance(self, held: Account, asset: str) -> Balance:
+        """What is free and what orders and positions hold back."""
+        margin = sum((held.margin(s) for s in held.positions if self.instruments[s].settle == asset), _ZERO)
+        return Balance(held.free[asset] - margin, held.locked[asset] + margin)
 
     def _level(self, symbol: str, side: Side, price: int, now_ns: int) -> None:
         # Perpetuals share one sequence of update ids: a symbol's own ids jump.

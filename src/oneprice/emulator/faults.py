@@ -5,6 +5,7 @@
 kind                 | what happens                                                                | applied by
 ---------------------|-----------------------------------------------------------------------------|------------------
 disconnect           | every public socket of the venue is closed without a word                   | pump
+private_disconnect   | every private socket of the venue is closed without a word                  | pump
 shutdown_notice      | the venue announces its stop, and closes after `for` seconds                | pump
 stall                | sockets stay open and silent `for` seconds                                  | publish
 gap                  | one depth message is not sent                                               | publish
@@ -35,6 +36,7 @@ from oneprice.venues.registry import VENUES
 
 class FaultKind(StrEnum):
     DISCONNECT = "disconnect"
+    PRIVATE_DISCONNECT = "private_disconnect"
     SHUTDOWN_NOTICE = "shutdown_notice"
     STALL = "stall"
     GAP = "gap"

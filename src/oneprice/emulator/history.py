@@ -26,7 +26,7 @@ class TradeHistory:
 
     def recent(self, n: int) -> list[Traded]:
         """The last trades, oldest first."""
-        return list(self._trades)[-n:]
+        return list(self._trades)[-n:] if n > 0 else []
 
     def candles(self, interval_ns: int, start_ns: int, limit: int) -> list[Candle]:
         """Candles made of minutes, oldest first; intervals below a minute give minutes."""

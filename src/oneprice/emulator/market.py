@@ -97,6 +97,8 @@ class SeededMarket:
             if draw < rate * step_s:
                 market.excitement += _EXCITED
                 self._arrive(market)
+        if self._now_ns >= self._next_funding_ns:
+            self._settle_all()
         if self._now_ns >= self._next_mark_ns:
             self._next_mark_ns += _MARK_EVERY_NS
             self._mark_all()
@@ -183,8 +185,14 @@ class SeededMarket:
         )
         exchange.place(MARKET, order, self._now_ns)
 
+    def _settle_all(self) -> None:
+        """Funding is paid when it was announced for, at the rate that was announced last."""
+        for market in self._markets:
+            if not market.exchange.spot:
+                market.exchange.settle_funding(market.instrument.symbol, self._now_ns)
+        self._next_funding_ns += _EIGHT_HOURS_NS
+
     def _mark_all(self) -> None:
-        settles = self._now_ns >= self._next_funding_ns
         for market in self._markets:
             if market.exchange.spot:
                 continue
@@ -198,7 +206,3 @@ class SeededMarket:
                 instrument.symbol, mark=round(mark, 8), index=round(index, 8), funding_rate=round(rate, 8),
                 next_funding_ns=self._next_funding_ns, now_ns=self._now_ns,
             )  # fmt: skip
-            if settles:
-                market.exchange.settle_funding(instrument.symbol, self._now_ns)
-        if settles:
-            self._next_funding_ns += _EIGHT_HOURS_NS

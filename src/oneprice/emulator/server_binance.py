@@ -22,7 +22,7 @@ from aiohttp import web
 
 from oneprice.emulator.events import Event, Reject
 from oneprice.emulator.exchange import Exchange
-from oneprice.emulator.faults import FaultPlan
+from oneprice.emulator.faults import FaultKind, FaultPlan
 from oneprice.emulator.http_binance import Gate
 from oneprice.emulator.http_binance_errors import BinanceError, rejected
 from oneprice.emulator.instruments import renamed
@@ -103,6 +103,8 @@ class BinanceServer:
 
     def publish(self, events: Sequence[Event], now_ns: int) -> None:
         """Tell everybody who listens what happened."""
+        if self.gate.takes(FaultKind.PRIVATE_DISCONNECT):
+            self.users.outlet.close_all()
         self.streams.publish(events, now_ns)
         self.users.publish(events, now_ns)
 

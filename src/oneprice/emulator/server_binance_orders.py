@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from oneprice.emulator.events import NewOrder, OrderRecord, Reject, RejectCode
-from oneprice.emulator.exchange import MARKET, Exchange
+from oneprice.emulator.exchange import Exchange
 from oneprice.emulator.faults import FaultKind, FaultPlan
 from oneprice.emulator.http_binance import Gate, Route, as_text
 from oneprice.emulator.http_binance_errors import BinanceError, Params, forbidden, needed, positive, rejected, whole
+from oneprice.emulator.order_faults import fill_first, place_half
 from oneprice.emulator.server_binance_rows import cancelled_row, fill_row, order_row, placed_row
 from oneprice.model.errors import InputError
 from oneprice.model.instrument import Instrument
@@ -26,7 +25,6 @@ from oneprice.model.time import NS_PER_MS
 
 WsCall = Callable[[Any, Mapping[str, Any]], object]
 
-_WHOLE_BOOK = 5_000  # levels
 _SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 _SPOT_TIMES = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK}
 _FUTURES_TIMES = {**_SPOT_TIMES, "GTX": TimeInForce.POST_ONLY}
@@ -122,12 +120,13 @@ class OrderCalls:
             raise rejected(Reject(RejectCode.INSUFFICIENT_BALANCE, text), futures=self._gate.futures)
         # What may rest is not cut short, and an amount of quote has no half before its price is known.
         cut = new.time_in_force is TimeInForce.IOC and new.quote_qty is None
-        place = self._exchange.place
-        if cut and self._gate.takes(FaultKind.PARTIAL_FILL, new.symbol):
-            place = self._place_half
+        cut = cut and self._gate.takes(FaultKind.PARTIAL_FILL, new.symbol)
         self._gate.orders.spend(account)
+        now_ns = self._gate.clock_ns()
         try:
-            order = place(account, new, self._gate.clock_ns())
+            order = (
+                place_half(self._exchange, account, new, now_ns) if cut else self._exchange.place(account, new, now_ns)
+            )
         except Reject as reject:
             self._gate.orders.give_back(account)
             if self._gate.futures and reject.code is RejectCode.PRICE_BAND:
@@ -152,25 +151,6 @@ class OrderCalls:
         above = new.price > self._exchange.market_state(new.symbol).last_price
         said = f"Limit price can't be {'higher' if above else 'lower'} than the price band allows."
         return BinanceError(-4016 if above else -4024, said)
-
-    def _place_half(self, account: str, new: NewOrder, now_ns: int) -> OrderRecord:
-        """Only half of what an immediate order asks for is there: somebody else was quicker with the other half."""
-        instrument, side = self._exchange.instruments[new.symbol], new.side
-        view = self._exchange.book(new.symbol, _WHOLE_BOOK)
-        shown, limit = 0, 0
-        for price, qty in view.asks if side is Side.BUY else view.bids:
-            if shown >= new.qty or (new.price and int(side) * (price - new.price) > 0):
-                break
-            shown, limit = shown + qty, price
-        if not limit:
-            return self._exchange.place(account, new, now_ns)
-        taken = shown - instrument.round_down_to_lot(new.qty // 2)
-        if taken > 0:
-            rival = NewOrder(symbol=new.symbol, side=side, time_in_force=TimeInForce.IOC, qty=taken, price=limit)
-            self._exchange.place(MARKET, rival, now_ns)
-        order = self._exchange.place(account, msgspec.structs.replace(new, type=OrderType.LIMIT, price=limit), now_ns)
-        order.type, order.price = new.type, new.price  # the bound was ours, not the client's
-        return order
 
     def _new_order(self, params: Params) -> NewOrder:
         instrument, futures = self._instrument(params), self._gate.futures
@@ -237,22 +217,13 @@ class OrderCalls:
         try:
             resting = self._exchange.order(account, instrument.symbol, **which)
             if not resting.state.is_final and self._gate.takes(FaultKind.CANCEL_FILL_RACE, instrument.symbol):
-                self._fill_first(resting, now_ns)
+                fill_first(self._exchange, resting, now_ns)
             # Before the market knows: the private stream tells the id, too.
             self.cancel_ids[resting.order_id] = self._client_id(params) or f"cancel{resting.order_id}"
             order = self._exchange.cancel(account, instrument.symbol, **which, now_ns=now_ns)
         except Reject as reject:
             raise rejected(reject, futures=self._gate.futures, cancel=True) from reject
         return cancelled_row(order, instrument, self.cancel_ids[order.order_id], self._gate.skew_ns())
-
-    def _fill_first(self, order: OrderRecord, now_ns: int) -> None:
-        """Somebody takes the order, and all that stands before it, the moment before its cancel comes."""
-        while not order.state.is_final:
-            rival = NewOrder(
-                symbol=order.symbol, side=order.side.opposite, time_in_force=TimeInForce.IOC,
-                qty=order.qty - order.filled_qty, price=order.price,
-            )  # fmt: skip
-            self._exchange.place(MARKET, rival, now_ns)
 
     def _cancel_all(self, account: str, params: Params) -> object:
         instrument = self._instrument(params)

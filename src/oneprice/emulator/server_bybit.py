@@ -19,7 +19,7 @@ from aiohttp import web
 
 from oneprice.emulator.events import Event
 from oneprice.emulator.exchange import Exchange
-from oneprice.emulator.faults import FaultPlan
+from oneprice.emulator.faults import FaultKind, FaultPlan
 from oneprice.emulator.outlet import Outlet, Socket
 from oneprice.emulator.server_bybit_http import VENUES, BybitError, Gate, order_limit_of
 from oneprice.emulator.server_bybit_private import PrivateCalls
@@ -89,6 +89,9 @@ class BybitServer:
 
     def publish(self, venue: str, events: Sequence[Event], now_ns: int) -> None:
         """Tell everybody who listens what happened on a market."""
+        if self._faults.take(FaultKind.PRIVATE_DISCONNECT, venue, now_ns=now_ns) is not None:
+            for outlet in (self._users.outlet, self._traders):  # both products' orders are told, and sent, on them
+                outlet.close_all()
         self.streams[venue].publish(events, now_ns)
         self._users.publish(venue, events, self._faults.skew_ns(venue, now_ns))
 

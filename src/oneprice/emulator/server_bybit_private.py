@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from oneprice.emulator.events import Balance, Event, NewOrder, OrderRecord, OrderUpdated, Reject, RejectCode
-from oneprice.emulator.exchange import MARKET, Exchange
+from oneprice.emulator.exchange import Exchange
 from oneprice.emulator.faults import FaultKind, FaultPlan
+from oneprice.emulator.order_faults import fill_first, place_half
 from oneprice.emulator.server_bybit_http import PARAMETER, BybitError, Gate, Params, Route, order_limit_of, rejected
 from oneprice.emulator.server_bybit_rest import Markets, number, page, plain, trade_id_of
 from oneprice.emulator.server_bybit_rows import (
@@ -40,7 +41,6 @@ _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
 _REFUSED_FROM = 9_000_000_000  # numbers of orders that never reached the book
 _MAX_LEVERAGE = 100
 _CLOSED_SHOWN = 500
-_WHOLE_BOOK = 1_000_000  # levels
 
 
 class PrivateCalls:
@@ -100,10 +100,9 @@ class PrivateCalls:
         if self._takes(FaultKind.REJECT, exchange, instrument):
             raise rejected(Reject(RejectCode.INSUFFICIENT_BALANCE, "fault"), spot=exchange.spot)
         try:
-            is_immediate = new.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)  # market orders are, too
-            if is_immediate and self._takes(FaultKind.PARTIAL_FILL, exchange, instrument):
-                new = take_half_away(exchange, instrument, new, now_ns)
-            order = exchange.place(account, new, now_ns)
+            # What may rest is not cut short, nor what fills whole or not at all; market orders are immediate, too.
+            cut = new.time_in_force is TimeInForce.IOC and self._takes(FaultKind.PARTIAL_FILL, exchange, instrument)
+            order = place_half(exchange, account, new, now_ns) if cut else exchange.place(account, new, now_ns)
         except Reject as reject:
             if reject.code is not RejectCode.WOULD_TAKE:
                 raise rejected(reject, spot=exchange.spot) from reject
@@ -180,7 +179,7 @@ class PrivateCalls:
         try:
             order = exchange.order(account, instrument.symbol, **_which(exchange, params))
             if not order.state.is_final and self._takes(FaultKind.CANCEL_FILL_RACE, exchange, instrument):
-                fill_before_cancel(exchange, order, now_ns)
+                fill_first(exchange, order, now_ns)
                 late = msgspec.structs.replace(order, reject_reason=TOO_LATE)
                 self._tell(exchange, late, ReportType.ACCEPTED, now_ns)
                 return self._named(exchange, order)
@@ -369,33 +368,3 @@ def _which(exchange: Exchange, params: Params) -> dict[str, Any]:
     if params.get("orderLinkId"):
         return {"client_id": str(params["orderLinkId"])}
     raise BybitError(PARAMETER, "params error: orderId or orderLinkId is needed")
-
-
-def take_half_away(exchange: Exchange, instrument: Instrument, new: NewOrder, now_ns: int) -> NewOrder:
-    """Somebody is quicker with half of what an immediate order wants; → the order, held to what is left at the touch."""
-    touch = exchange.best(new.symbol)[1 if new.side is Side.BUY else 0]
-    shown = exchange.qty_at(new.symbol, new.side.opposite, touch)
-    wanted = new.qty
-    if new.quote_qty is not None and touch:
-        wanted = int(new.quote_qty / instrument.price(touch) / instrument.qty(1))
-    keep = instrument.round_down_to_lot(wanted // 2)
-    if shown > keep > 0:
-        rival = NewOrder(
-            symbol=new.symbol, side=new.side, time_in_force=TimeInForce.IOC, qty=shown - keep, price=touch
-        )  # fmt: skip
-        exchange.place(MARKET, rival, now_ns)
-    wanted = instrument.round_down_to_lot(wanted)
-    return msgspec.structs.replace(
-        new, type=OrderType.LIMIT, time_in_force=TimeInForce.IOC, price=touch, qty=wanted, quote_qty=None
-    )  # fmt: skip
-
-
-def fill_before_cancel(exchange: Exchange, order: OrderRecord, now_ns: int) -> None:
-    """Somebody takes the order, and all that stands before and beside it, the moment before its cancel arrives."""
-    view = exchange.book(order.symbol, _WHOLE_BOOK)
-    side = view.bids if order.side is Side.BUY else view.asks
-    shown = sum(qty for price, qty in side if int(order.side) * (price - order.price) >= 0)
-    rival = NewOrder(
-        symbol=order.symbol, side=order.side.opposite, time_in_force=TimeInForce.IOC, qty=shown, price=order.price
-    )  # fmt: skip
-    exchange.place(MARKET, rival, now_ns)

@@ -204,7 +204,12 @@ class LiveVenue:
             self._give(followed, followed.unknown(self._clock.now_ns(), str(why)))
             await self._ask(order.number)
             return
+        heard_ns = self._heard_ns[order.number]
         await self._told(followed, told)
+        if read_state(told, instrument) is None:  # Bybit says only that it took the order: the stream tells the rest
+            await self._clock.sleep(_STREAM_BRINGS_S)
+            if self._heard_ns.get(order.number) == heard_ns:
+                await self._ask(order.number)
 
     async def _cancel(self, number: int) -> None:
         followed = self._orders.get(number)

@@ -26,6 +26,9 @@ _DEFINITE = (
     ccxt.InvalidOrder, ccxt.InsufficientFunds, ccxt.BadRequest, ccxt.AuthenticationError, ccxt.ArgumentsRequired,
     ccxt.RateLimitExceeded, ccxt.InvalidNonce, ccxt.NotSupported, ccxt.OperationRejected, ccxt.MarketClosed,
 )  # fmt: skip
+# Bybit's timeouts of an order and of a cancel, and a client id that is taken (both venues: by an order of ours, then).
+# ccxt calls these refusals, but the order may stand.
+_MAY_STAND = re.compile(r'"(?:retCode|code)":(?:170146|170147|110072|170141|-4116)\b|Duplicate order sent')
 _SIGNATURE = re.compile(r"(?i)(signature|sign|apiKey|api_key|listenKey)=[^&\s\"']+")
 
 
@@ -70,7 +73,8 @@ def translated(error: Exception, *, where: str) -> VenueError | Refused:
     if isinstance(error, Refused):
         return error
     text = _SIGNATURE.sub(r"\1=(hidden)", str(error))[:300]
-    if isinstance(error, _DEFINITE) and not isinstance(error, ccxt.DuplicateOrderId):
+    may_stand = isinstance(error, ccxt.DuplicateOrderId) or _MAY_STAND.search(text)
+    if isinstance(error, _DEFINITE) and not may_stand:
         return VenueError(
             f"{where}: {type(error).__name__}: {text}",
             code=type(error).__name__,
