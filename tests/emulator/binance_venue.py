@@ -68,7 +68,11 @@ class BinanceVenue:
         self.server = BinanceServer(
             name, self.exchange, faults=self.faults, clock=self.clock, keys={KEY: (SECRET, ACCOUNT)}
         )
-        self.sbe = BinanceSbeServer(self.exchange, faults=self.faults, rest="") if self.exchange.spot else None
+        self.sbe = (
+            BinanceSbeServer(self.exchange, faults=self.faults, clock=self.clock, rest="")
+            if self.exchange.spot
+            else None
+        )
         self.session = session
         self.url = ""
         self.ws: dict[str, str] = {}

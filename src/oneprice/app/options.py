@@ -11,6 +11,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on the last 
 Seed = Annotated[int, typer.Option(help="Seed of the practice venues' market.", min=0)]
 Emulated = Annotated[bool, typer.Option("--emulated", help="Start practice venues on loopback for this command.")]
 Duration = Annotated[float | None, typer.Option("--duration-secs", help="Stop after so many seconds.", min=0.1)]
+Speed = Annotated[
+    float, typer.Option(help="With --emulated: session time runs so many times as fast as in reality.", min=1.0)
+]
 Faults = Annotated[
     list[str] | None, typer.Option("--fault", help="Inject a fault, e.g. gap@binance_usdm:BTCUSDT,at=5 (repeat).")
 ]

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from oneprice.emulator.practice import spawn_practice_venues
+from oneprice.model.errors import InputError
+from oneprice.model.time import Clock, ScaledClock, SystemClock
 from oneprice.venues.base import Endpoints
 
 
@@ -27,15 +29,27 @@ def fresh_folder(out: Path | None, *, kind: str, below: str = "runs") -> Path:
     return folder
 
 
+def session_clock(speed: float, *, emulated: bool, after_ns: int = 0) -> Clock:
+    """The clock of a command: this machine's, or an accelerated one that starts now (or at `after_ns`, where that is
+    later: the end of a session that goes on). InputError for a speed that the venues themselves would have to follow."""
+    if speed == 1.0:
+        return SystemClock()
+    if not emulated:
+        raise InputError(f"--speed {speed:g} is for practice venues, whose time can run faster: add --emulated")
+    return ScaledClock(speed=speed, start_ns=max(SystemClock().now_ns(), after_ns))
+
+
 @asynccontextmanager
 async def practice_venues(
-    wanted: bool, *, seed: int, venues: Sequence[str], faults: Sequence[str] = ()
+    wanted: bool, *, seed: int, venues: Sequence[str], faults: Sequence[str] = (), clock: Clock | None = None
 ) -> AsyncIterator[Mapping[str, Endpoints]]:
-    """Addresses of practice venues that live as long as the block, or nothing when none are wanted."""
+    """Addresses of practice venues that live as long as the block, or nothing when none are wanted. They follow `clock`
+    where it is an accelerated one."""
     if not wanted:
         yield {}
         return
-    practice = await spawn_practice_venues(seed=seed, venues=tuple(venues), faults=tuple(faults))
+    scaled = clock if isinstance(clock, ScaledClock) else None
+    practice = await spawn_practice_venues(seed=seed, venues=tuple(venues), faults=tuple(faults), clock=scaled)
     try:
         yield practice.endpoints
     finally:

@@ -32,7 +32,7 @@ from oneprice.model.time import NS_PER_S, Clock
 from oneprice.venues.base import Venue
 
 _log = logging.getLogger("oneprice.data")
-_CONNECT_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0  # of this machine's own time (see `Clock`)
 _MAX_FRAME_BYTES = 32 << 20
 _OUTBOX = 4_096
 _RATE_SHARE = 0.8

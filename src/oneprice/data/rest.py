@@ -22,7 +22,7 @@ from oneprice.model.time import Clock
 from oneprice.venues.base import Request, Venue
 
 _log = logging.getLogger("oneprice.data")
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 15.0  # of this machine's own time (see `Clock`)
 _BANNED = (418, 429)
 _BAN_S = 60.0  # a ban whose length the host does not say
 _KEPT_HEADERS = ("retry-after", "x-mbx-", "x-bapi-", "x-sapi-", "date")

@@ -7,7 +7,7 @@ leverage unless set), so that nothing practised here would be impossible with re
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -64,7 +64,7 @@ class Exchange:
         self._next_trade: defaultdict[str, int] = defaultdict(lambda: 5_000_000)
         self._history = {symbol: TradeHistory(instrument) for symbol, instrument in self.instruments.items()}
         self._settled: dict[str, list[FundingSettlement]] = {symbol: [] for symbol in self.instruments}
-        self._touched: dict[str, int] = {}
+        self._touched: dict[str, tuple[int, int, int, int]] = {}
         self.fees_taken: defaultdict[str, Decimal] = defaultdict(Decimal)
 
     # -- accounts -----------------------------------------------------------------------------------------------------
@@ -188,6 +188,10 @@ class Exchange:
     def best(self, symbol: str) -> tuple[int, int]:
         book = self._books[symbol]
         return book.best(Side.BUY), book.best(Side.SELL)
+
+    def totals(self, symbol: str, side: Side) -> Mapping[int, int]:
+        """Price → quantity of a side, as it is from now on: no copy."""
+        return self._books[symbol].totals(side)
 
     def qty_at(self, symbol: str, side: Side, price: int) -> int:
         return self._books[symbol].total(side, price)
@@ -473,10 +477,10 @@ class Exchange:
         book = self._books[symbol]
         bid, ask = book.best(Side.BUY), book.best(Side.SELL)
         bid_qty, ask_qty = book.total(Side.BUY, bid), book.total(Side.SELL, ask)
-        seal = hash((bid, bid_qty, ask, ask_qty))
-        if self._touched.get(symbol) == seal or not bid or not ask:
+        touch = (bid, bid_qty, ask, ask_qty)
+        if self._touched.get(symbol) == touch or not bid or not ask:
             return
-        self._touched[symbol] = seal
+        self._touched[symbol] = touch
         self._events.append(
             QuoteChanged(
                 symbol=symbol, update_id=self._ids[symbol], bid=bid, bid_qty=bid_qty, ask=ask, ask_qty=ask_qty,

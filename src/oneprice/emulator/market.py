@@ -30,6 +30,8 @@ _DISLOCATION_BPS = (45.0, 90.0)
 _DECAY_S = (0.9, 2.2)
 _EXCITED = 0.55  # branching ratio of the arrivals
 _MEMORY_S = 0.4
+_FORGETTING = math.exp(-_STEP_NS / NS_PER_S / _MEMORY_S)  # a step
+_ROOT_STEP = math.sqrt(_STEP_NS / NS_PER_S)
 _BASE_RATE = 1.6  # arrivals a second and market
 _MARK_EVERY_NS = NS_PER_S
 _EIGHT_HOURS_NS = 8 * 3600 * NS_PER_S
@@ -77,10 +79,9 @@ class SeededMarket:
 
     def _step(self) -> None:
         rng, step_s = self._rng, _STEP_NS / NS_PER_S
-        common = rng.standard_normal()
-        for asset in self._fair:
-            own = rng.standard_normal()
-            move_bps = _VOLATILITY[asset] * math.sqrt(step_s) * (0.8 * common + 0.6 * own)
+        common, *owns = rng.standard_normal(1 + len(self._fair)).tolist()
+        for asset, own in zip(self._fair, owns, strict=True):
+            move_bps = _VOLATILITY[asset] * _ROOT_STEP * (0.8 * common + 0.6 * own)
             self._fair[asset] *= 1.0 + move_bps / 1e4
         if rng.random() < step_s / _DISLOCATION_EVERY_S:
             market = self._markets[int(rng.choice(len(self._markets), p=self._chances))]
@@ -89,10 +90,11 @@ class SeededMarket:
             self._requote(market)
         draws = rng.random(len(self._markets))
         for market, draw in zip(self._markets, draws.tolist(), strict=True):
-            market.dislocated_bps *= math.exp(-step_s / market.decay_s)
-            if abs(market.dislocated_bps) < 0.5:
-                market.dislocated_bps = 0.0
-            market.excitement *= math.exp(-step_s / _MEMORY_S)
+            if market.dislocated_bps != 0.0:
+                market.dislocated_bps *= math.exp(-step_s / market.decay_s)
+                if abs(market.dislocated_bps) < 0.5:
+                    market.dislocated_bps = 0.0
+            market.excitement *= _FORGETTING
             rate = _BASE_RATE * 4 + market.excitement / _MEMORY_S
             if draw < rate * step_s:
                 market.excitement += _EXCITED
@@ -134,15 +136,17 @@ class SeededMarket:
         wanted_asks = [best_ask + k * gap for k in range(_LEVELS)]
         for side, held in ((Side.BUY, market.bids), (Side.SELL, market.asks)):
             low, high = (wanted_bids[-1], best_bid) if side is Side.BUY else (best_ask, wanted_asks[-1])
-            for price in [price for price in held if not low <= price <= high]:
+            for price in [price for price in held if price < low or price > high]:
                 self._withdraw(exchange, instrument.symbol, held, price)
+        price_scale, qty_scale = instrument.price_scale, instrument.qty_scale
         for side, held, prices in ((Side.BUY, market.bids, wanted_bids), (Side.SELL, market.asks, wanted_asks)):
             missing = _LEVELS - len(held)
-            sizes = rng.exponential(1.0, size=len(prices))
+            sizes = rng.exponential(1.0, size=len(prices)).tolist()
+            totals = exchange.totals(instrument.symbol, side)
             for place, price in enumerate(prices):
                 if price <= 0:
                     continue
-                if price in held and exchange.qty_at(instrument.symbol, side, price):
+                if price in held and price in totals:
                     if place < 3 and rng.random() < 0.15:
                         self._withdraw(exchange, instrument.symbol, held, price)
                     else:
@@ -152,9 +156,7 @@ class SeededMarket:
                 missing -= 1
                 qty = max(
                     instrument.lot,
-                    instrument.round_down_to_lot(
-                        int(value * (0.3 + sizes[place]) / (price * instrument.price_scale) / instrument.qty_scale)
-                    ),
+                    instrument.round_down_to_lot(int(value * (0.3 + sizes[place]) / (price * price_scale) / qty_scale)),
                 )
                 order = NewOrder(symbol=instrument.symbol, side=side, qty=qty, price=price)
                 held[price] = exchange.place(MARKET, order, self._now_ns).order_id

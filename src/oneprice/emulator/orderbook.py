@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sortedcontainers import SortedDict
 
@@ -31,17 +31,21 @@ class OrderBook:
         self._sides: dict[Side, SortedDict[int, deque[Resting]]] = {Side.BUY: SortedDict(), Side.SELL: SortedDict()}
         self._totals: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
         self._orders: dict[int, Resting] = {}
+        self._best: dict[Side, int] = {Side.BUY: 0, Side.SELL: 0}  # asked for far more often than it changes
 
     def __contains__(self, order_id: int) -> bool:
         return order_id in self._orders
 
     def best(self, side: Side) -> int:
         """Best price of a side, 0 when it is empty."""
-        levels = self._sides[side]
-        return -int(side) * int(levels.peekitem(0)[0]) if levels else 0
+        return self._best[side]
 
     def total(self, side: Side, price: int) -> int:
         return self._totals[side].get(price, 0)
+
+    def totals(self, side: Side) -> Mapping[int, int]:
+        """Price → quantity of a side, as it is from now on."""
+        return self._totals[side]
 
     def levels(self, side: Side, depth: int) -> list[tuple[int, int]]:
         """(price, quantity) from the best outward."""
@@ -55,22 +59,25 @@ class OrderBook:
 
     def add(self, resting: Resting) -> None:
         self._orders[resting.order_id] = resting
-        key = -int(resting.side) * resting.price
-        self._sides[resting.side].setdefault(key, deque()).append(resting)
-        totals = self._totals[resting.side]
-        totals[resting.price] = totals.get(resting.price, 0) + resting.left
+        side, price = resting.side, resting.price
+        totals = self._totals[side]
+        if price in totals:
+            self._sides[side][-int(side) * price].append(resting)
+            totals[price] += resting.left
+            return
+        self._sides[side][-int(side) * price] = deque((resting,))
+        totals[price] = resting.left
+        best = self._best[side]
+        if best == 0 or (price > best if side is Side.BUY else price < best):
+            self._best[side] = price
 
     def remove(self, order_id: int) -> Resting | None:
         """Take an order out; → the order, or None when it does not rest here."""
         resting = self._orders.pop(order_id, None)
         if resting is None:
             return None
-        key = -int(resting.side) * resting.price
-        queue = self._sides[resting.side][key]
-        queue.remove(resting)
         self._less(resting, resting.left)
-        if not queue:
-            del self._sides[resting.side][key]
+        self._leave(resting)
         return resting
 
     def available(self, taker: Side, limit: int | None) -> Iterator[Resting]:
@@ -88,11 +95,17 @@ class OrderBook:
         self._less(resting, qty)
         if resting.left == 0:
             del self._orders[resting.order_id]
-            key = -int(resting.side) * resting.price
-            queue = self._sides[resting.side][key]
-            queue.remove(resting)
-            if not queue:
-                del self._sides[resting.side][key]
+            self._leave(resting)
+
+    def _leave(self, resting: Resting) -> None:
+        side, price = resting.side, resting.price
+        levels = self._sides[side]
+        queue = levels[-int(side) * price]
+        queue.remove(resting)
+        if not queue:
+            del levels[-int(side) * price]
+            if price == self._best[side]:
+                self._best[side] = -int(side) * int(levels.peekitem(0)[0]) if levels else 0
 
     def _less(self, resting: Resting, qty: int) -> None:
         totals = self._totals[resting.side]

@@ -56,14 +56,17 @@ class Outlet:
 
     def __init__(self) -> None:
         self.sockets: set[Socket] = set()
+        self.changes = 0  # how often anybody has subscribed or unsubscribed
         self._by_topic: defaultdict[str, set[Socket]] = defaultdict(set)
 
     def subscribe(self, socket: Socket, topics: Iterable[str]) -> None:
+        self.changes += 1
         for topic in topics:
             socket.topics.add(topic)
             self._by_topic[topic].add(socket)
 
     def unsubscribe(self, socket: Socket, topics: Iterable[str]) -> None:
+        self.changes += 1
         for topic in topics:
             socket.topics.discard(topic)
             self._by_topic[topic].discard(socket)

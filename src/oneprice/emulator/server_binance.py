@@ -12,7 +12,6 @@ ports, paths, WebSocket API     | here"""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,7 +31,7 @@ from oneprice.emulator.server_binance_orders import OrderCalls
 from oneprice.emulator.server_binance_rest import MarketCalls
 from oneprice.emulator.server_binance_stream import BinanceStreams
 from oneprice.emulator.server_binance_user import UserStreams
-from oneprice.model.time import Clock
+from oneprice.model.time import NS_PER_S, Clock
 from oneprice.venues.base import Endpoints
 from oneprice.venues.registry import venue as find_venue
 
@@ -68,6 +67,7 @@ class BinanceServer:
 
     def __init__(self, venue: str, exchange: Exchange, *, faults: FaultPlan, clock: Clock, keys: Keys) -> None:
         self.venue = venue
+        self._clock = clock
         self._futures = not exchange.spot
         self._listener = _Listener()
         self.streams = BinanceStreams(find_venue(venue), exchange, exchange.instruments, faults)
@@ -118,7 +118,7 @@ class BinanceServer:
             return not self._futures or is_public == (path != "market")
 
         return await serve_streams(
-            request, self.streams.outlet, messages_per_s=10 if self._futures else 5, carries=carries
+            request, self.streams.outlet, clock=self._clock, messages_per_s=10 if self._futures else 5, carries=carries
         )
 
     async def _private(self, request: web.Request) -> web.StreamResponse:
@@ -166,8 +166,9 @@ class BinanceServer:
 class BinanceSbeServer:
     """Spot's market over SBE: binary data, JSON acknowledgements, a key in the handshake."""
 
-    def __init__(self, exchange: Exchange, *, faults: FaultPlan, rest: str) -> None:
+    def __init__(self, exchange: Exchange, *, faults: FaultPlan, clock: Clock, rest: str) -> None:
         self.venue = "binance_sbe"
+        self._clock = clock
         self._rest = rest
         self._listener = _Listener()
         instruments = {symbol: renamed(instrument, self.venue) for symbol, instrument in exchange.instruments.items()}
@@ -193,11 +194,13 @@ class BinanceSbeServer:
         if not request.headers.get("X-MBX-APIKEY"):
             body = {"code": -2014, "msg": "API-key format invalid."}
             return web.json_response(body, status=401)
-        return await serve_streams(request, self.streams.outlet, messages_per_s=5, carries=lambda topic: True)
+        return await serve_streams(
+            request, self.streams.outlet, clock=self._clock, messages_per_s=5, carries=lambda topic: True
+        )
 
 
 async def serve_streams(
-    request: web.Request, outlet: Outlet, *, messages_per_s: int, carries: Callable[[str], bool]
+    request: web.Request, outlet: Outlet, *, clock: Clock, messages_per_s: int, carries: Callable[[str], bool]
 ) -> web.StreamResponse:  # fmt: skip
     """A public socket: streams named in the address, and by SUBSCRIBE and UNSUBSCRIBE afterwards.
 
@@ -208,18 +211,18 @@ async def serve_streams(
     await ws.prepare(request)
     socket = Socket(ws, wrapped=request.path.endswith("/stream"))
     asked_for: set[str] = set()
-    said_at: deque[float] = deque(maxlen=messages_per_s)
+    said_ns: deque[int] = deque(maxlen=messages_per_s)
 
     def subscribe(topics: Sequence[str]) -> None:
         asked_for.update(topics)
         outlet.subscribe(socket, [topic for topic in topics if carries(topic)])
 
     def on_text(said: Socket, text: str) -> None:
-        now_s = asyncio.get_running_loop().time()
-        if len(said_at) == messages_per_s and now_s - said_at[0] < 1.0:
+        now_ns = clock.now_ns()
+        if len(said_ns) == messages_per_s and now_ns - said_ns[0] < NS_PER_S:
             said.close()
             return
-        said_at.append(now_s)
+        said_ns.append(now_ns)
         try:
             asked = msgspec.json.decode(text, type=dict[str, Any])
             method, params, number = str(asked["method"]), list(asked.get("params") or []), asked.get("id")

@@ -62,6 +62,7 @@ class BinanceStreams:
         self._timed = TimedStreams(venue.name, exchange, instruments)
         self._last_ids = {symbol: exchange.book(symbol, 0).last_id for symbol in instruments}  # told so far
         self._depth: dict[str, dict[str, _Depth]] = {symbol: {} for symbol in instruments}  # → stream → state
+        self._followed = -1  # the changes of subscriptions that `_depth` knows of
         self._mark_due_ns: dict[str, int] = {}
         self._silent_until_ns = 0
         self._is_silent = False
@@ -154,6 +155,9 @@ class BinanceStreams:
 
     def _follow_subscriptions(self) -> None:
         """Keep a state for each depth stream that has listeners. A new one continues from what is told so far."""
+        if self._followed == self.outlet.changes:
+            return
+        self._followed = self.outlet.changes
         for symbol, streams in self._depth.items():
             for stream, cadence_ms in DEPTH_MS[self._venue.name].items():
                 topic = f"{symbol.lower()}@{stream}"

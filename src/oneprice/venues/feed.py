@@ -13,11 +13,13 @@ answered, and the kept messages meet it  | snapshot, then the kept ones    | -
 answered, but they do not meet           | -                               | Fetch again, later each time
 a message does not follow                | GAP                             | Fetch, or Send: unsubscribe, subscribe
 closed, no replacement stands by         | GAP for each standing book      | -
-closed, a replacement stands by          | - (GAP where books are in-stream) | - (Send: unsubscribe, subscribe)
+closed, a replacement stands by          | trades that only that one brought | -
+  and books are in-stream                | GAP for each standing book      | Send: unsubscribe, subscribe
 lost (frames were dropped before here)   | GAP for each standing book      | -
 
 A connection that carries what another open one already carries stands by: its depth may move a book on (ids are the
-venue's, not the connection's), all else it brings is left out until the other one closes, so nothing counts twice.
+venue's, not the connection's), all else it brings is left out until the other one closes, so nothing counts twice; what
+each counts by itself is handed over without a loss (`handover.py`).
 A frame that cannot be read is kept aside and counted. If it held depth, the next message does not follow and that is
 the gap; a number with more digits than the instrument's rules allow ends the book at once (GAP, CORRUPT)."""
 
@@ -55,11 +57,13 @@ from oneprice.venues.commands import (
     Rejected,
     Send,
 )
+from oneprice.venues.handover import Handover
 from oneprice.venues.joining import Join, Message, write_snapshot
 from oneprice.venues.sequencing import Verdict
 from oneprice.venues.symbols import make_lookup
 
 _DEPTH = CHANNEL_CODE[Channel.DEPTH]
+_EVENTS = (CHANNEL_CODE[Channel.TRADE], CHANNEL_CODE[Channel.LIQUIDATION])
 _KEPT_REJECTIONS = 100
 _KEPT_BYTES = 2_000
 _RETRY_FIRST_S, _RETRY_CAP_S = 0.5, 30.0
@@ -70,11 +74,12 @@ _NOTHING: Sequence[Command] = ()
 
 
 class _Feed:
-    __slots__ = ("replaces", "statistics", "subscriptions")
+    __slots__ = ("handover", "replaces", "statistics", "subscriptions")
 
     def __init__(self, subscriptions: tuple[Subscription, ...], replaces: int) -> None:
         self.subscriptions = subscriptions
         self.replaces = replaces  # the open connection it stands by for; -1: none
+        self.handover: Handover | None = None  # under way, to or from another connection
         self.statistics = FeedStatistics()
 
 
@@ -113,6 +118,8 @@ class FeedMachine:
         wanted = tuple(subscriptions)
         replaces = next((number for number, other in self._feeds.items() if set(wanted) & set(other.subscriptions)), -1)
         self._feeds[feed] = _Feed(wanted, replaces)
+        if replaces >= 0:
+            self._feeds[feed].handover = self._feeds[replaces].handover = Handover()
         by_topic: dict[str, list[Subscription]] = {}  # one topic may carry two channels
         for subscription in wanted:
             topic = self.venue.topic(subscription)
@@ -150,6 +157,9 @@ class FeedMachine:
             return _NOTHING
         channel, index, first, last, previous, is_snapshot, _, _ = head.tolist()
         if channel != _DEPTH:
+            if state.handover is not None and channel in _EVENTS:
+                self._hand_over(state, state.handover, at, written, recv_ns)
+                return _NOTHING
             if state.replaces >= 0:
                 statistics.ignored += 1
                 return _NOTHING
@@ -204,7 +214,9 @@ class FeedMachine:
         self._asked = {key: asked for key, asked in self._asked.items() if asked[0] != feed}
         heir = next((number for number, other in self._feeds.items() if other.replaces == feed), -1)
         if heir >= 0:
-            self._feeds[heir].replaces = -1
+            self._take_over(self._feeds[heir], recv_ns)
+        elif (other := self._feeds[feed].replaces) >= 0:  # the one to be replaced goes on
+            self._feeds[other].handover = None
         commands: list[Command] = []
         for join in self._joins.values():
             if join.feed != feed:
@@ -349,6 +361,36 @@ class FeedMachine:
         statistics.rows += 1
         join.gaps += 1
         join.fall()
+
+    # -- trades from one connection to the next -----------------------------------------------------------------------
+
+    def _hand_over(self, state: _Feed, handover: Handover, at: int, written: int, recv_ns: int) -> None:
+        """Events of a connection that is to be replaced, stands by, or has replaced another one a moment ago."""
+        tape = self.tape
+        rows = tape.rows[at : at + written]
+        if state.replaces >= 0:
+            handover.by_new(rows)
+            state.statistics.ignored += 1
+            return
+        if handover.is_closed:
+            new = handover.news(rows)
+            state.statistics.ignored += len(new) == 0
+            tape.rows[at : at + len(new)] = new
+            tape.n = at + len(new)
+        else:
+            handover.by_old(rows)
+            tape.n = at + written
+        state.statistics.rows += tape.n - at
+        if handover.is_over(recv_ns):
+            state.handover = None
+
+    def _take_over(self, heir: _Feed, recv_ns: int) -> None:
+        """The connection that `heir` stood by for has ended."""
+        heir.replaces = -1
+        assert heir.handover is not None
+        owed = heir.handover.close(recv_ns)
+        self.tape.extend(owed)
+        heir.statistics.rows += len(owed)
 
     # -- everything else ----------------------------------------------------------------------------------------------
 

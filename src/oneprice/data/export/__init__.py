@@ -1,0 +1,1 @@
+"""What a session gives away: bars, tables and line files, all derived from its tape."""
