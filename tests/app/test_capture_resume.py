@@ -77,7 +77,7 @@ def test_practice_and_the_real_thing_are_not_mixed(killed: Path, tmp_path: Path)
 
 
 def test_what_cannot_go_on_is_told_in_a_sentence(killed: Path, tmp_path: Path) -> None:
-    refused(2, "leave out --venues, --symbols and --out-dir", "--resume", killed, "--venues", "binance_spot")
+    refused(2, "of the options that say them, none can be given", "--resume", killed, "--venues", "binance_spot")
     refused(4, "nowhere: no such session", "--resume", tmp_path / "nowhere")
     cut(tmp_path / "imported", source="import")
     refused(2, "the source of this session is 'import'", "--resume", tmp_path / "imported")

@@ -10,8 +10,8 @@ from command import oneprice
 from shared_data import shared
 
 COMMANDS = (
-    "demo", "run", "verify-run", "capture-session", "capture-trades", "import-recording", "replay", "emulate", "decode",
-    "doctor",
+    "demo", "run", "verify-run", "capture-session", "validate-session", "recover", "capture-trades", "capture-funding",
+    "import-recording", "replay", "emulate", "decode", "doctor", "export", "export-vectorbt", "query",
 )  # fmt: skip
 
 
@@ -63,7 +63,10 @@ def test_trades_of_one_symbol_are_written_as_json_lines(tmp_path) -> None:
     assert done.code == 0, done.err
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == done.json["trades"] > 0
-    assert set(lines[0]) >= {"ts", "tradingsymbol", "trade_id", "price", "qty", "price_exponent", "qty_exponent"}
+    assert list(lines[0]) == [
+        "ts", "tradingsymbol", "trade_id", "price", "qty", "price_exponent", "qty_exponent", "is_buyer_maker",
+        "integrity_tier",
+    ]  # fmt: skip
     ids = [line["trade_id"] for line in lines]
     assert ids == list(range(ids[0], ids[0] + len(ids)))  # a jump would be a loss
 

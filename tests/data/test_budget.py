@@ -34,6 +34,24 @@ async def test_no_window_ever_holds_more_than_the_budget(weights: list[int]) -> 
         assert window <= 100 or window == weight, "a call above the whole budget goes alone"
 
 
+@settings(max_examples=25)
+@given(weights=st.lists(st.integers(1, 120), min_size=1, max_size=40), ban_s=st.sampled_from((0.0, 30.0)))
+async def test_what_is_allowed_is_taken_without_a_wait_and_nothing_else_is(weights: list[int], ban_s: float) -> None:
+    clock = TurnedClock()
+    budget = Budget(100, 60.0, clock)
+    if ban_s:
+        budget.block(ban_s)
+    for weight in weights:
+        is_allowed, waits = budget.allows(weight), len(clock.slept)
+        task = asyncio.create_task(budget.take(weight))
+        await asyncio.sleep(0)
+        assert is_allowed == task.done() == (len(clock.slept) == waits)
+        assert task.done() or not budget.allows(1), "somebody waits already, and goes first"
+        while not task.done():
+            clock.turn(7.0)
+            await asyncio.sleep(0)
+
+
 async def test_venues_behind_one_host_share_its_budget() -> None:
     budgets = Budgets(TurnedClock())
     live = BINANCE_SPOT.endpoints["live"].rest

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from killed_capture import CLOSING, FLUSH_EVERY, HOUR_NS, capture
 
+from oneprice.data.certify.measures import measure
 from oneprice.data.importer import import_recordings
-from oneprice.data.quality import measure
 from oneprice.data.rederive import first_divergence
 from oneprice.data.session import Record, RecordType, Session, joined
 from oneprice.model.tape import GapReason, Kind, Rows
@@ -140,6 +140,6 @@ def test_a_killed_session_goes_on_twice_and_is_whole_in_the_end(
         part = rows[begins:end]
         assert part.tobytes() == later(reference.rows[: len(part)], life).tobytes()
         begins = end + 1
-    (quality,) = measure(session)
+    (quality,) = measure(session).symbols
     assert quality.gaps == len(gaps) == 2
     assert quality.bbo_agreement == 1.0

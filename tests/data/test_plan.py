@@ -64,6 +64,28 @@ def test_channels_of_one_topic_count_once() -> None:
     assert len(feeds) == 1
 
 
+def test_a_polled_channel_is_not_streamed_and_one_without_a_stream_is_polled_anyway() -> None:
+    plan = VenuePlan(channels=(Channel.DEPTH, Channel.MARK, Channel.OPEN_INTEREST), polled={Channel.MARK: 3.0})
+    assert plan.streamed(BINANCE_USDM) == (Channel.DEPTH, Channel.OPEN_INTEREST)
+    by_venue = BINANCE_USDM.polled[Channel.OPEN_INTEREST]
+    assert plan.polls(BINANCE_USDM) == {Channel.OPEN_INTEREST: by_venue, Channel.MARK: 3.0}
+    quicker = msgspec.structs.replace(plan, polled={Channel.OPEN_INTEREST: 1.0})
+    assert quicker.polls(BINANCE_USDM) == {Channel.OPEN_INTEREST: 1.0}
+    # Bybit's ticker brings both: subscribed to for the one, it would tell the other twice.
+    assert plan.streamed(BYBIT_LINEAR) == (Channel.DEPTH,)
+    not_asked_for = VenuePlan(channels=(Channel.DEPTH,), polled={Channel.MARK: 3.0})
+    assert not_asked_for.streamed(BYBIT_LINEAR) == (Channel.DEPTH,)
+    assert not_asked_for.polls(BYBIT_LINEAR) == {}
+
+
+def test_what_cannot_be_polled_is_named() -> None:
+    with pytest.raises(InputError, match="trade cannot be polled; what can: mark, open_interest"):
+        VenuePlan(polled={Channel.TRADE: 1.0})
+    for every_s in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="a cadence is more than 0 s"):
+            VenuePlan(polled={Channel.MARK: every_s})
+
+
 def test_addresses_can_be_replaced_and_unknown_environments_are_named() -> None:
     practice = Endpoints(ws={"public": "ws://127.0.0.1:9"}, rest="http://127.0.0.1:9")
     plan = CapturePlan(
@@ -91,7 +113,7 @@ def test_a_plan_is_read_back_from_a_manifest_as_it_was_but_for_the_addresses() -
     plan = CapturePlan(
         venues={
             "binance_spot": VenuePlan(symbols=("BTC/USDT",), channels=(Channel.DEPTH, Channel.TRADE)),
-            "bybit_linear": VenuePlan(),
+            "bybit_linear": VenuePlan(polled={Channel.MARK: 3.0}),
         },
         environment="testnet", probe_every_s=7.5, endpoints={"binance_spot": Endpoints(ws={}, rest="http://127.0.0.1:1")},
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from killed_practice_capture import Told, capture
 
-from oneprice.data.quality import measure
+from oneprice.data.certify.measures import measure
 from oneprice.data.rederive import first_divergence
 from oneprice.data.replay import Replay
 from oneprice.data.session import RecordType, Session, joined
@@ -131,8 +131,8 @@ async def test_a_capture_killed_again_and_again_is_one_whole_session_in_the_end(
 
     replayed = joined(list(Replay([session]).rows()))
     assert replayed.tobytes() == rows.tobytes()
-    for quality in measure(session):
-        assert quality.crossed == 0
+    for quality in measure(session).symbols:
+        assert (quality.crossed, quality.locked) == (0, 0)
         assert quality.bbo_agreement in (None, 1.0), quality.bbo_disagreements
     for index, instrument in enumerate(session.instruments):
         if instrument.venue == "bybit_linear":

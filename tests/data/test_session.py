@@ -215,6 +215,8 @@ def test_files_that_are_missing_or_strange_are_told(closed: Path, tmp_path: Path
     shutil.copytree(closed, tmp_path / "S")
     (tmp_path / "S" / "frames" / "000000.frames").unlink()
     (tmp_path / "S" / "tape" / "000007.tape").write_bytes(b"not ours")
+    (tmp_path / "S" / "vectorbt").mkdir()
+    (tmp_path / "S" / "vectorbt" / "market.csv").write_bytes(b"an export may stand here")
     assert check_folder(tmp_path / "S") == [
         Damage(file="frames/000000.frames", offset=0, what="missing"),
         Damage(file="tape/000007.tape", offset=0, what="not in the manifest"),
@@ -303,7 +305,7 @@ def test_a_manifest_holds_nothing_but_what_was_given(closed: Path) -> None:
     told = msgspec.json.decode((closed / MANIFEST).read_bytes())
     assert set(told) == {
         "schema", "oneprice", "state", "created_ns", "closed_ns", "source", "venues", "feeds", "rows", "frames",
-        "statistics", "configuration", "files", "merkle_root", "stop_reason",
+        "statistics", "configuration", "certificate", "files", "merkle_root", "stop_reason",
     }  # fmt: skip
     assert [entry["path"] for entry in told["files"]] == [
         "frames/000000.frames",

@@ -13,6 +13,7 @@ import pytest
 from oneprice.emulator.ccxt_addresses import binance_overrides
 from oneprice.emulator.faults import Fault, FaultKind
 from oneprice.emulator.practice import KEY, SECRET, PracticeVenues
+from oneprice.model.time import NS_PER_MS
 
 WITHIN_S = 20
 T = TypeVar("T")
@@ -76,10 +77,12 @@ async def test_books_trades_and_candles_are_there(client, symbol) -> None:
     assert len(await client.fetch_ohlcv(symbol, "1m")) > 0
 
 
-async def test_funding_is_told(client) -> None:
+async def test_funding_is_told(practice, client) -> None:
+    practice.market = None  # the marks stand
     rate = await client.fetch_funding_rate(PERP)
-    assert rate["fundingTimestamp"] > rate["timestamp"]
-    assert rate["markPrice"] > 0
+    state = practice.exchanges["binance_usdm"].market_state("BTCUSDT")
+    assert (rate["markPrice"], rate["indexPrice"], rate["fundingRate"]) == (state.mark, state.index, state.funding_rate)
+    assert rate["fundingTimestamp"] == state.next_funding_ns // NS_PER_MS > rate["timestamp"]
     assert isinstance(await client.fetch_funding_rate_history(PERP), list)
 
 

@@ -119,6 +119,11 @@ async def test_our_own_readers_read_the_market_data(still, http, name) -> None:
         (settled,) = rest.read_funding_history(await answer_to(rest.funding_history(known, start_ns, 2)))
         assert settled.rate == Decimal("0.0001")
         assert rest.read_open_interest(await answer_to(rest.open_interest(known)))[0] == 1234.5
+        read, state = rest.read_mark(await answer_to(rest.mark(known))), exchange.market_state("BTCUSDT")
+        assert (read.mark_price, read.index_price, read.funding_rate) == (state.mark, state.index, state.funding_rate)
+        assert read.next_funding_ns == state.next_funding_ns // NS_PER_MS * NS_PER_MS
+        assert (read.funding_interval_ns, read.open_interest) == (known.funding_interval_ns, 1234.5)
+        assert abs(read.venue_ns - still.clock.now_ns()) < NS_PER_S
 
 
 async def test_long_answers_come_in_pages(still, http) -> None:

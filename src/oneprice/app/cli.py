@@ -9,7 +9,22 @@ from dotenv import find_dotenv, load_dotenv
 
 from oneprice import __version__
 from oneprice.app import output
-from oneprice.app.commands import capture, decode, demo, doctor, emulate, recording, run, verify
+from oneprice.app.commands import (
+    capture_funding,
+    capture_session,
+    capture_trades,
+    decode,
+    demo,
+    doctor,
+    emulate,
+    export,
+    query,
+    recording,
+    recover,
+    run,
+    validate,
+    verify,
+)
 
 app = typer.Typer(
     name="oneprice",
@@ -20,7 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, run, verify, capture, recording, emulate, decode, doctor):
+for module in (
+    demo, run, verify, capture_session, validate, recover, capture_trades, capture_funding, export, query, recording, emulate,
+    decode, doctor,
+):  # fmt: skip
     module.register(app)
 
 

@@ -34,8 +34,8 @@ people = Console(stderr=True)
 
 
 def say(text: str = "") -> None:
-    """One line for people."""
-    people.print(text, highlight=False)
+    """One line for people, not broken: hashes and paths are copied from it."""
+    people.print(text, highlight=False, soft_wrap=True)
 
 
 def give(result: Any, *, as_json: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,3 +68,22 @@ async def stop_on_signals(stop: Callable[[], None]) -> AsyncIterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+async def until(work: Awaitable[object], for_s: float | None, clock: Clock) -> bool:
+    """Let work go on until the clock's time is over or a signal comes; → whether it was a signal. What the work raises is
+    raised."""
+    stop = asyncio.Event()
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    ending = [stopping] if for_s is None else [stopping, asyncio.ensure_future(clock.sleep(for_s))]
+    async with stop_on_signals(stop.set):
+        await asyncio.wait({working, *ending}, return_when=asyncio.FIRST_COMPLETED)
+    for wait in ending:
+        wait.cancel()
+    if working.done():
+        await working
+    else:
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+    return stop.is_set()

@@ -39,6 +39,10 @@ class Budget:
         self.bans += 1
         self._blocked_until_ns = max(self._blocked_until_ns, self._clock.now_ns() + int(seconds * NS_PER_S))
 
+    def allows(self, weight: float) -> bool:
+        """Whether `take` would not have to wait."""
+        return not self._turn.locked() and self._wait_s(weight) <= 0.0
+
     async def take(self, weight: float) -> None:
         """Wait until `weight` may be spent. A weight above the whole budget waits for an empty window."""
         async with self._turn:

@@ -143,7 +143,8 @@ class Capture:
         listed: list[Record] = []
         for name, venue in venues.items():
             feeds += feeds_of(
-                venue, plan.endpoints_of(venue), chosen[name], plan.venues[name].channels, plan.symbols_per_connection
+                venue, plan.endpoints_of(venue), chosen[name], plan.venues[name].streamed(venue),
+                plan.symbols_per_connection,
             )  # fmt: skip
             listed += [_listing(venue, request, answer) for request, answer in asked[name].result()[1]]
         if resumed is None:
@@ -174,9 +175,8 @@ class Capture:
                 for name, wanted in self.plan.venues.items():
                     machine = self.machines.machine(name)
                     self._tasks.create_task(self._probe(machine))
-                    for channel, every_s in machine.venue.polled.items():
-                        if channel in wanted.channels:
-                            self._tasks.create_task(self._poll(machine, channel, every_s))
+                    for channel, every_s in wanted.polls(machine.venue).items():
+                        self._start_polling(machine, channel, every_s)
                 try:
                     await self._cut_regularly()
                 finally:
@@ -291,14 +291,30 @@ class Capture:
             probes += 1
             await self._clock.sleep(_FIRST_PROBES_EVERY_S if probes < _FIRST_PROBES else self.plan.probe_every_s)
 
-    async def _poll(self, machine: FeedMachine, channel: Channel, every_s: float) -> None:
-        """Ask for a channel that has no stream, one instrument after the other, evenly over the period."""
+    def _start_polling(self, machine: FeedMachine, channel: Channel, every_s: float) -> None:
+        """Poll a channel of all instruments of a venue, each at a part of the period of its own."""
+        assert self._tasks is not None
         wanted = [machine.poll(channel, index) for index, _ in self.instruments.of_venue(machine.venue.name)]
         fetches = [fetch for fetch in wanted if fetch is not None]
-        while fetches:
-            for fetch in fetches:
+        every_ns = int(every_s * NS_PER_S)
+        for place, fetch in enumerate(fetches):
+            self._tasks.create_task(self._poll(machine, fetch, every_ns, place * every_ns // len(fetches)))
+
+    async def _poll(self, machine: FeedMachine, fetch: Fetch, every_ns: int, offset_ns: int) -> None:
+        """Ask again and again at the times of a fixed grid: whole periods since 1970, and `offset_ns`.
+
+        A time at which the answer before has not come yet, or the venue's budget has nothing left, is left out: a poll is
+        never queued (books that wait for a snapshot go first) and never made up for, and each keeps the time it came at.
+        """
+        budget = self._clients[machine.venue.name].budget
+        due_ns = 0
+        while True:
+            now_ns = self._clock.now_ns()
+            next_ns = (now_ns - offset_ns) // every_ns * every_ns + every_ns + offset_ns
+            due_ns = max(due_ns + every_ns, next_ns)  # a sleep that ends early is no reason to ask twice
+            await self._clock.sleep((due_ns - now_ns) / NS_PER_S)
+            if budget.allows(fetch.request.weight):
                 await self._fetch(machine, fetch)
-                await self._clock.sleep(every_s / len(fetches))
 
     async def _cut_regularly(self) -> None:
         while True:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from oneprice.data.certify.measures import SymbolMeasures, measure
 from oneprice.data.infer import Steps, infer_instrument
 from oneprice.data.machines import Answer, Machines, Opened, with_body
-from oneprice.data.quality import SymbolQuality, measure
 from oneprice.data.recordings import Line, Recording, is_snapshot, snapshot_symbol
 from oneprice.data.session import FeedEntry, Record, RecordType, Session, SessionWriter
 from oneprice.model.errors import InputError
@@ -44,7 +44,7 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # from the first to the last line
     lines: int
     rejected: int
-    symbols: tuple[SymbolQuality, ...]
+    symbols: tuple[SymbolMeasures, ...]
     notes: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def import_recordings(
         seconds=round((importing.last_ns - session.manifest.created_ns) / NS_PER_S, 3),
         lines=importing.line_count,
         rejected=importing.rejected_count,
-        symbols=tuple(measure(session)),
+        symbols=measure(session).symbols,
         notes=tuple(importing.notes()),
     )
 

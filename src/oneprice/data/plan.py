@@ -16,6 +16,7 @@ from oneprice.model.instrument import Instrument
 from oneprice.venues.base import Channel, Endpoints, Subscription, Venue
 
 ALL_CHANNELS = tuple(Channel)
+POLLABLE = (Channel.MARK, Channel.OPEN_INTEREST)  # what `FeedMachine.poll` knows how to ask for
 PRACTICE = "practice"  # environment of a plan whose venues are all practice ones
 
 
@@ -23,11 +24,30 @@ class VenuePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What to capture of one venue. Symbols are the venue's own (`BTCUSDT`), canonical (`BTC/USDT`) or a session's
     (`BTCUSDT_PERP`); none: whatever the capture's `discover` picks.
 
-    A channel that the venue does not have is left out: a plan may ask spot and perpetual for the same channels.
+    A channel that the venue does not have is left out: a plan may ask spot and perpetual for the same channels. `polled`
+    asks for a channel by REST, at a fixed cadence, instead of by its stream.
     """
 
     symbols: tuple[str, ...] = ()
     channels: tuple[Channel, ...] = ALL_CHANNELS
+    polled: Mapping[Channel, float] = {}  # channel → seconds from poll to poll
+
+    def __post_init__(self) -> None:
+        for channel, every_s in self.polled.items():
+            if channel not in POLLABLE:
+                raise InputError(f"{channel} cannot be polled; what can: {', '.join(POLLABLE)}")
+            if not every_s > 0.0:
+                raise InputError(f"{channel}: a cadence is more than 0 s, and not {every_s:g} s")
+
+    def streamed(self, venue: Venue) -> tuple[Channel, ...]:
+        """The channels to subscribe to. A topic that brings a polled channel is not subscribed to for another one, or its
+        messages would count twice: what it brings besides, the poll brings, too (Bybit's ticker)."""
+        topics = {venue.channels.get(channel) for channel in self.polled if channel in self.channels} - {None}
+        return tuple(channel for channel in self.channels if venue.channels.get(channel) not in topics)
+
+    def polls(self, venue: Venue) -> dict[Channel, float]:
+        """The channels to poll and how often, those that the venue has no stream for among them."""
+        return {channel: s for channel, s in {**venue.polled, **self.polled}.items() if channel in self.channels}
 
 
 class CapturePlan(msgspec.Struct, frozen=True, kw_only=True):

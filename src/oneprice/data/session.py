@@ -99,6 +99,7 @@ class SessionManifest(msgspec.Struct, kw_only=True):
     frames: int = 0
     statistics: dict[str, Any] = {}
     configuration: dict[str, Any] = {}
+    certificate: dict[str, Any] = {}  # what it is worth, by symbol (`certify/publish.py`); nothing where nobody asked
     files: list[FileEntry] = []
     merkle_root: str = ""  # over `files`
 
@@ -377,8 +378,10 @@ def check_folder(folder: Path) -> list[Damage]:
     if read.state == OPEN:
         return found + _damaged_blocks(folder)
     known = {entry.path for entry in read.files}
+    own = {name.partition("/")[0] for name in known}  # exports and reports may stand beside the session's own folders
     names = (path.relative_to(folder).as_posix() for path in manifest.files_below(folder / MANIFEST))
-    return found + [Damage(file=name, offset=0, what="not in the manifest") for name in names if name not in known]
+    strange = [name for name in names if name not in known and name.partition("/")[0] in own]
+    return found + [Damage(file=name, offset=0, what="not in the manifest") for name in strange]
 
 
 def _damaged_blocks(folder: Path) -> list[Damage]:

@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import IntEnum, StrEnum
+from math import isfinite
 
 import msgspec
 
+from oneprice.model.errors import WireError
 from oneprice.model.instrument import Instrument, InstrumentKind
 from oneprice.venues.sequencing import Sequencing
 
@@ -25,7 +27,7 @@ class Channel(StrEnum):
     DEPTH = "depth"
     QUOTE = "quote"
     TRADE = "trade"
-    MARK = "mark"  # mark price, index, funding rate and next funding time
+    MARK = "mark"  # mark price, index, funding rate and next funding time; by stream, or by polling (see `polled`)
     LIQUIDATION = "liquidation"
     OPEN_INTEREST = "open_interest"  # by REST polling where the venue has no stream for it
 
@@ -122,6 +124,30 @@ class FundingSettlement(msgspec.Struct, frozen=True, kw_only=True):
     mark_price: Decimal | None = None
 
 
+class MarkReading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one answer says of an instrument's mark, index and funding: by REST what `Channel.MARK` streams.
+
+    None and 0: the answer does not say. `open_interest` (base units) is there where the venue tells it with the mark.
+    WireError for values that cannot be.
+    """
+
+    venue_ns: int
+    mark_price: float
+    index_price: float | None = None
+    funding_rate: float | None = None  # fraction per funding interval
+    next_funding_ns: int = 0
+    funding_interval_ns: int = 0
+    open_interest: float | None = None
+
+    def __post_init__(self) -> None:
+        values = (self.mark_price, self.index_price, self.funding_rate, self.open_interest)
+        is_finite = all(isfinite(value) for value in values if value is not None)
+        if not is_finite or self.mark_price <= 0.0:
+            raise WireError(f"no mark price, or a number that is none: {self}")
+        if not all(0 <= ns < 1 << 63 for ns in (self.venue_ns, self.next_funding_ns, self.funding_interval_ns)):
+            raise WireError(f"a time that cannot be: {self}")
+
+
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     channel: Channel
     symbol: str
@@ -151,6 +177,8 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
     read_funding_history: Callable[[bytes], list[FundingSettlement]] | None = None
     open_interest: Callable[[Instrument], Request] | None = None
     read_open_interest: Callable[[bytes], tuple[float, int]] | None = None  # base units, venue ns
+    mark: Callable[[Instrument], Request] | None = None
+    read_mark: Callable[[bytes], MarkReading] | None = None
     # raises VenueError (with code, transient, retry_after_s) or UnknownOutcome unless the answer is a success
     check: Callable[[int, Mapping[str, str], bytes], None]
     # where the instrument list comes in pages: an answer → the request for the next page, None after the last

@@ -44,7 +44,7 @@ BINANCE_COINM = Venue(
     ),
     rest=make_rest(
         prefix="/dapi/v1", venue="binance_coinm", maker_fee=Decimal("0.0002"), taker_fee=Decimal("0.0005"),
-        depth_limit=1000, depth_weight=20, info_weight=1, futures=True,
+        depth_limit=1000, depth_weight=20, info_weight=1, futures=True, mark_weight=10,
     ),
     encode=make_encoders(COINM),
 )  # fmt: skip

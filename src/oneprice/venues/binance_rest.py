@@ -16,7 +16,7 @@ import msgspec
 from oneprice.model.errors import UnknownOutcome, VenueError, WireError
 from oneprice.model.instrument import Instrument, InstrumentKind, exact_mantissa, exponent_of
 from oneprice.model.time import NS_PER_MS, NS_PER_S
-from oneprice.venues.base import BookSnapshot, Candle, FundingSettlement, Request, Rest
+from oneprice.venues.base import BookSnapshot, Candle, FundingSettlement, MarkReading, Request, Rest
 
 _HOUR_NS = 3600 * NS_PER_S
 _USUAL_INTERVAL_NS = 8 * _HOUR_NS
@@ -87,6 +87,14 @@ class _OpenInterest(msgspec.Struct, rename="camel"):
     time: int
 
 
+class _PremiumIndex(msgspec.Struct, rename="camel"):
+    mark_price: str
+    index_price: str
+    last_funding_rate: str
+    next_funding_time: int
+    time: int
+
+
 class _Error(msgspec.Struct):
     code: int = 0
     msg: str = ""
@@ -111,6 +119,10 @@ _read_klines = _reading(list[list[Any]], "klines")
 _read_settled = _reading(list[_Settled], "fundingRate")
 _read_funding_info = _reading(list[_FundingInfo], "fundingInfo")
 _read_open_interest = _reading(_OpenInterest, "openInterest")
+_read_premium_index: Callable[[bytes], _PremiumIndex | list[_PremiumIndex]] = _reading(
+    _PremiumIndex | list[_PremiumIndex],  # type: ignore[arg-type]  # a union is no class
+    "premiumIndex",
+)
 
 
 def read_instruments(body: bytes, *, venue: str, maker_fee: Decimal, taker_fee: Decimal) -> list[Instrument]:
@@ -236,6 +248,33 @@ def read_open_interest(body: bytes) -> tuple[float, int]:
     return float(answer.open_interest), answer.time * NS_PER_MS
 
 
+def read_mark(body: bytes) -> MarkReading:
+    """`premiumIndex` of one symbol → mark, index and funding; COIN-M wraps it in a list.
+
+    `lastFundingRate` is the running rate, as `r` in the stream. Dated futures have no funding ("" and 0).
+
+    {"symbol":"BTCUSDT","markPrice":"11793.63104562","indexPrice":"11781.80495970","estimatedSettlePrice":
+    "11781.16138815","lastFundingRate":"0.00038246","interestRate":"0.00010000","nextFundingTime":1597392000000,"time":
+    1597370495002}
+    """
+    answer = _read_premium_index(body)
+    if isinstance(answer, list):
+        if len(answer) != 1:
+            raise WireError(f"binance premiumIndex: {len(answer)} symbols in the answer where one was asked for")
+        (answer,) = answer
+    has_funding = answer.next_funding_time > 0 and answer.last_funding_rate != ""
+    try:
+        return MarkReading(
+            venue_ns=answer.time * NS_PER_MS,
+            mark_price=float(answer.mark_price),
+            index_price=float(answer.index_price) or None,  # 0: none
+            funding_rate=float(answer.last_funding_rate) if has_funding else None,
+            next_funding_ns=answer.next_funding_time * NS_PER_MS if has_funding else 0,
+        )
+    except ValueError as wrong:
+        raise WireError(f"binance premiumIndex: {wrong}") from wrong
+
+
 def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Nothing for a success; else `VenueError` with the venue's code, or `UnknownOutcome`.
 
@@ -274,7 +313,7 @@ def _futures_klines_weight(limit: int) -> int:
 
 def make_rest(
     *, prefix: str, venue: str, maker_fee: Decimal, taker_fee: Decimal, depth_limit: int, depth_weight: int,
-    info_weight: int, futures: bool,
+    info_weight: int, futures: bool, mark_weight: int = 1,
 ) -> Rest:  # fmt: skip
     """The calls of one product: `prefix` is its path, the rest are its documented limits and weights."""
 
@@ -306,6 +345,8 @@ def make_rest(
         read_funding_history=read_funding_history if futures else None,
         open_interest=(lambda instrument: get("openInterest", 1, symbol=instrument.symbol)) if futures else None,
         read_open_interest=read_open_interest if futures else None,
+        mark=(lambda instrument: get("premiumIndex", mark_weight, symbol=instrument.symbol)) if futures else None,
+        read_mark=read_mark if futures else None,
         check=check,
         funding_intervals=(lambda: get("fundingInfo", 0)) if futures else None,
         read_funding_intervals=read_funding_intervals if futures else None,

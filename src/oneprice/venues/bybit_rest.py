@@ -18,7 +18,7 @@ import msgspec
 from oneprice.model.errors import InputError, UnknownOutcome, VenueError, WireError, unknown_name
 from oneprice.model.instrument import Instrument, InstrumentKind, exact_mantissa, exponent_of
 from oneprice.model.time import NS_PER_MS, NS_PER_S
-from oneprice.venues.base import BookSnapshot, Candle, FundingSettlement, Request, Rest
+from oneprice.venues.base import BookSnapshot, Candle, FundingSettlement, MarkReading, Request, Rest
 
 SPOT, LINEAR = "spot", "linear"
 # Regular users, fractions of the notional (Bybit, Trading Fee Structure).
@@ -45,6 +45,7 @@ Level = tuple[Decimal, Decimal]
 
 class _Answer(msgspec.Struct, Generic[T]):
     result: T
+    time: int = 0
 
 
 class _PriceFilter(msgspec.Struct, rename="camel"):
@@ -113,6 +114,16 @@ class _OpenInterest(msgspec.Struct, rename="camel"):
     single_open_interest: Decimal | None = None
 
 
+class _Ticker(msgspec.Struct, rename="camel"):
+    mark_price: str
+    index_price: str = ""
+    funding_rate: str = ""
+    next_funding_time: str = ""
+    funding_interval_hour: str = ""
+    open_interest: str = ""
+    single_open_interest: str = ""
+
+
 class _Verdict(msgspec.Struct, rename="camel"):
     ret_code: int
     ret_msg: str = ""
@@ -127,13 +138,18 @@ _KLINES = msgspec.json.Decoder(_Answer[_Page[list[str]]])
 _BOOK = msgspec.json.Decoder(_Answer[_Book])
 _SETTLEMENTS = msgspec.json.Decoder(_Answer[_Page[_Settlement]])
 _OPEN_INTERESTS = msgspec.json.Decoder(_Answer[_Page[_OpenInterest]])
+_TICKERS = msgspec.json.Decoder(_Answer[_Page[_Ticker]])
 _VERDICT = msgspec.json.Decoder(_Verdict)
 
 
 def _read(decoder: Any, body: bytes, what: str) -> Any:
     """The `result` of an answer; `WireError` where it does not have the documented shape."""
+    return _read_whole(decoder, body, what).result
+
+
+def _read_whole(decoder: Any, body: bytes, what: str) -> Any:
     try:
-        return decoder.decode(body).result
+        return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WireError(f"bybit {what}: the answer has an unexpected shape: {error}") from error
 
@@ -355,6 +371,37 @@ def read_open_interest(body: bytes) -> tuple[float, int]:
     return float(one_side), int(newest.timestamp) * NS_PER_MS
 
 
+def mark(instrument: Instrument) -> Request:
+    """One linear ticker: by REST it is whole, so it has all that the stream tells bit by bit."""
+    return _get("tickers", category=LINEAR, symbol=instrument.symbol)
+
+
+def read_mark(body: bytes) -> MarkReading:
+    """A ticker's mark, index, funding and open interest (of one side); the venue's time is the answer's.
+
+    {"result":{"category":"linear","list":[{"symbol":"BTCUSDT","markPrice":"64104.70","indexPrice":"64133.53",
+    "fundingRate":"0.0001","nextFundingTime":"1786550400000","fundingIntervalHour":"8","openInterest":"52430.118",…}]},
+    "time":1786540397983,…}
+    """
+    answer = _read_whole(_TICKERS, body, "ticker")
+    if len(answer.result.items) != 1:
+        raise WireError(f"bybit ticker: {len(answer.result.items)} symbols in the answer where one was asked for")
+    ticker: _Ticker = answer.result.items[0]
+    both_sides, one_side = ticker.open_interest, ticker.single_open_interest
+    try:
+        return MarkReading(
+            venue_ns=answer.time * NS_PER_MS,
+            mark_price=float(ticker.mark_price),
+            index_price=float(ticker.index_price) if ticker.index_price else None,
+            funding_rate=float(ticker.funding_rate) if ticker.funding_rate else None,
+            next_funding_ns=int(ticker.next_funding_time or "0") * NS_PER_MS,
+            funding_interval_ns=int(ticker.funding_interval_hour or "0") * 60 * _NS_PER_MINUTE,
+            open_interest=float(one_side) if one_side else float(both_sides) / 2 if both_sides else None,
+        )
+    except ValueError as error:
+        raise WireError(f"bybit ticker: a number has an unexpected shape: {error}") from error
+
+
 def _reset_in_s(headers: Mapping[str, str], now_ms: int) -> float | None:
     """Seconds to the reset that the rate-limit header names; None where it names none."""
     for name, value in headers.items():
@@ -420,5 +467,7 @@ LINEAR_REST = Rest(
     read_funding_history=read_funding_history,
     open_interest=open_interest,
     read_open_interest=read_open_interest,
+    mark=mark,
+    read_mark=read_mark,
     check=check,
 )

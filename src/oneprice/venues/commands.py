@@ -6,7 +6,7 @@ import msgspec
 
 from oneprice.venues.base import Request
 
-DEPTH, OPEN_INTEREST, TIME = "depth", "open_interest", "time"  # purposes of a Fetch
+DEPTH, MARK, OPEN_INTEREST, TIME = "depth", "mark", "open_interest", "time"  # purposes of a Fetch
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -19,7 +19,7 @@ class Send(msgspec.Struct, frozen=True):
 class Fetch(msgspec.Struct, frozen=True, kw_only=True):
     """Ask by REST, not before `after_s` from now, and tell the machine what came back (`answered`), whatever it was.
 
-    purpose: depth, open_interest or time. Whoever sends it fills in `sent_ns`.
+    purpose: depth, mark, open_interest or time. Whoever sends it fills in `sent_ns`.
     """
 
     purpose: str

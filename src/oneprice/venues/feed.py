@@ -32,7 +32,7 @@ import numpy as np
 
 from oneprice.model.errors import InputError, OnepriceError, VenueError
 from oneprice.model.instrument import InstrumentTable
-from oneprice.model.tape import GapReason, Kind, TapeWriter
+from oneprice.model.tape import LAST, GapReason, Kind, TapeWriter
 from oneprice.model.time import NS_PER_MS, NS_PER_S
 from oneprice.venues.base import (
     CHANNEL_CODE,
@@ -42,12 +42,14 @@ from oneprice.venues.base import (
     BookSnapshot,
     Channel,
     Control,
+    MarkReading,
     Status,
     Subscription,
     Venue,
 )
 from oneprice.venues.commands import (
     DEPTH,
+    MARK,
     OPEN_INTEREST,
     TIME,
     Command,
@@ -200,6 +202,8 @@ class FeedMachine:
                     Kind.OPEN_INTEREST, recv_ns=recv_ns, venue_ns=venue_ns, instrument=fetch.instrument, value=value
                 )
                 self._past.rows += 1
+            elif fetch.purpose == MARK and rest.read_mark is not None:
+                self._mark(fetch.instrument, rest.read_mark(body), recv_ns)
             elif fetch.purpose == TIME:
                 self._clock(fetch.sent_ns, recv_ns, rest.read_server_time(body))
         except OnepriceError as wrong:
@@ -243,11 +247,13 @@ class FeedMachine:
     # -- what the caller may ask --------------------------------------------------------------------------------------
 
     def poll(self, channel: Channel, index: int) -> Fetch | None:
-        """The request that polls a channel which has no stream; None where the venue has no such call."""
+        """The request that polls a channel; None where the venue has no such call."""
         rest = self.venue.rest
-        if channel is not Channel.OPEN_INTEREST or rest.open_interest is None:
+        calls = {Channel.OPEN_INTEREST: (OPEN_INTEREST, rest.open_interest), Channel.MARK: (MARK, rest.mark)}
+        purpose, call = calls.get(channel, ("", None))
+        if call is None:
             return None
-        return Fetch(purpose=OPEN_INTEREST, instrument=index, request=rest.open_interest(self.instruments[index]))
+        return Fetch(purpose=purpose, instrument=index, request=call(self.instruments[index]))
 
     def probe(self) -> Fetch:
         """The request whose answer gives a CLOCK row: this machine's clock against the venue's."""
@@ -433,6 +439,22 @@ class FeedMachine:
         join = self._joins.get(self.instruments.index(self.venue.name, subscription.symbol))
         return join if join is not None and join.feed == feed and join.book_id < 0 and join.fetch == 0 else None
 
+    def _mark(self, index: int, reading: MarkReading, recv_ns: int) -> None:
+        """The rows of a polled mark: those that the stream would make of the same values, as one message."""
+        said: list[tuple[Kind, float, int, int]] = [(Kind.MARK, reading.mark_price, 0, 0)]
+        if reading.index_price is not None:
+            said.append((Kind.INDEX, reading.index_price, 0, 0))
+        if reading.funding_rate is not None:
+            said.append((Kind.FUNDING, reading.funding_rate, reading.next_funding_ns, reading.funding_interval_ns))
+        if reading.open_interest is not None:
+            said.append((Kind.OPEN_INTEREST, reading.open_interest, 0, 0))
+        for place, (kind, value, sequence, qty) in enumerate(said, start=1):
+            self.tape.append(
+                kind, recv_ns=recv_ns, venue_ns=reading.venue_ns, instrument=index, sequence=sequence, qty=qty,
+                value=value, flags=LAST if place == len(said) else 0,
+            )  # fmt: skip
+        self._past.rows += len(said)
+
     def _clock(self, sent_ns: int, recv_ns: int, venue_ns: int) -> None:
         """One CLOCK row: the middle of the round trip against the venue's time."""
         local_ns = (sent_ns + recv_ns) // 2
@@ -471,6 +493,6 @@ def decode_frame(
 
 
 __all__ = [
-    "DEPTH", "OPEN_INTEREST", "TIME", "Command", "FeedMachine", "FeedStatistics", "Fetch", "Reconnect", "Rejected",
+    "DEPTH", "MARK", "OPEN_INTEREST", "TIME", "Command", "FeedMachine", "FeedStatistics", "Fetch", "Reconnect", "Rejected",
     "Send", "decode_frame",
 ]  # fmt: skip

@@ -486,14 +486,13 @@ def decode(frame, recv_ns, feed, lookup, rows, at, head):
     if channel == _DEPTH:
         count = _finish_depth(rows, at, n, update, venue_ns, is_snapshot)
     elif channel == _QUOTE:
-        if not is_snapshot:  # level 1 replaces, always; what a change of it would mean is written nowhere
-            return _MALFORMED
+        if not is_snapshot:
+            return _MALFORMED  # level 1 replaces, always; what a change of it would mean is written nowhere
         count = _finish_quote(rows, at, n, update, venue_ns)
-    elif channel == _MARK:
+    elif channel == _MARK and n > at:
         for k in range(at, n):
             rows[k].ts_venue_ns = venue_ns
-        if n > at:
-            rows[n - 1].flags |= LAST
+        rows[n - 1].flags |= LAST
     head[base.HEAD_FIRST_ID] = update
     head[base.HEAD_LAST_ID] = update
     head[base.HEAD_PREVIOUS_ID] = -1

@@ -11,12 +11,14 @@ import msgspec
 import numpy as np
 import typer
 
+from oneprice.app.certificate import certified, show
 from oneprice.app.options import Json, Out
 from oneprice.app.output import give, people, progress, say, table
 from oneprice.app.session import fresh_folder
+from oneprice.data.certify.terms import Terms
 from oneprice.data.importer import import_recordings
 from oneprice.data.replay import Replay
-from oneprice.data.session import Session
+from oneprice.data.session import CLOSED, Session
 from oneprice.model.instrument import Instrument
 from oneprice.model.tape import Kind, Rows, view
 
@@ -55,6 +57,10 @@ def import_recording(
     folder = fresh_folder(out, kind="import", below="sessions")
     with progress("importing", total=1.0) as advance:
         result = import_recordings(recordings, folder, venue=venue, instruments=given, progress=advance)
+    made = Session.open(folder).manifest
+    certificate = certified(
+        folder, made, Terms(), state=CLOSED, stop_reason="the recordings end here", closed_ns=made.closed_ns
+    )  # fmt: skip
     if not as_json:
         rows = [
             (
@@ -65,12 +71,13 @@ def import_recording(
             for symbol in result.symbols
         ]  # fmt: skip
         people.print(table("", rows, ("instrument", "rows", "gaps", "best bid/ask agrees", "clock offset ms")))
+        show(certificate)
         for note in result.notes:
             say(f"note: {note}")
         if result.rejected:
             say(f"{result.rejected:,} of {result.lines:,} lines could not be used; see {folder}/rejected.jsonl")
         say(f"next: [bold]oneprice run --mode backtest --session {folder} --strategies basis[/bold]")
-    give(result, as_json=as_json)
+    give({**msgspec.structs.asdict(result), "certificate": certificate}, as_json=as_json)
 
 
 def replay(
