@@ -105,7 +105,7 @@ def capture_session(
             )
         folder = resume
         resumed, plan, terms, clock = _cut_session(folder, emulated=emulated, speed=speed)
-    result, stopped = asyncio.run(
+    result = asyncio.run(
         _capture(plan, folder, terms, clock=clock, resumed=resumed, seed=seed, faults=fault or [], for_s=duration_secs)
     )
     if not as_json:
@@ -115,11 +115,11 @@ def capture_session(
         ]
         people.print(table("", rows, ("feed", "frames", "gaps", "repaired")))
         show(result["certificate"])
+        if result["state"] == ABORTED:
+            say(f"[red]ended by itself[/red]: {result['stop_reason']}")
         say(f"next: [bold]oneprice export-vectorbt --session-dir {folder} --out-dir {folder}/vectorbt[/bold]")
     give(result, as_json=as_json)
-    if stopped is not None:
-        raise stopped
-    if not result["certificate"].holds:
+    if result["state"] == ABORTED or not result["certificate"].holds:
         raise typer.Exit(DOES_NOT_HOLD)
 
 
@@ -168,9 +168,8 @@ async def _capture(
     seed: int,
     faults: list[str],
     for_s: float,
-) -> tuple[dict[str, Any], Aborted | None]:
-    """→ (the result for programs, why the session ended itself)."""
-    stopped: Aborted | None = None
+) -> dict[str, Any]:
+    """→ the result for programs."""
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(
             practice_venues(
@@ -190,21 +189,22 @@ async def _capture(
             writer = go_on(folder, now_ns=began_ns)  # only now: where a venue refuses, the session stays as it is
         say(f"recording {len(capture.instruments)} instruments into {folder}; Ctrl-C ends it in order")
         on_rows = StrictWatch(capture.instruments).on_rows if terms.is_strict else None
+        state, reason = CLOSED, "time is over"
         try:
-            is_interrupted = await until(capture.run(recorder=writer, on_rows=on_rows), for_s, clock)
-            reason = "interrupted" if is_interrupted else "time is over"
-        except Aborted as told:
-            stopped, reason = told, str(told)
+            if await until(capture.run(recorder=writer, on_rows=on_rows), for_s, clock):
+                reason = "interrupted"
+        except* Aborted as told:
+            state, reason = ABORTED, str(told.exceptions[0])
         health = capture.health()
         ended_ns = clock.now_ns()
     feeds = [msgspec.to_builtins(feed) for feed in health]
     writer.manifest.statistics = {"since_ns": began_ns, "feeds": feeds}
     writer.finish()
     certificate = certified(
-        folder, writer.manifest, terms, state=CLOSED if stopped is None else ABORTED, stop_reason=reason, closed_ns=ended_ns
+        folder, writer.manifest, terms, state=state, stop_reason=reason, closed_ns=ended_ns
     )  # fmt: skip
     return {
         "session": str(folder), "rows": writer.manifest.rows, "frames": writer.manifest.frames,
         "gaps": sum(feed.gaps for feed in health), "resyncs": sum(feed.resyncs for feed in health),
         "state": writer.manifest.state, "stop_reason": reason, "feeds": feeds, "certificate": certificate,
-    }, stopped  # fmt: skip
+    }  # fmt: skip

@@ -15,7 +15,7 @@ from oneprice.data.certify.publish import SYMBOL_MANIFEST, SymbolManifest, Symbo
 from oneprice.data.certify.terms import terms_of
 from oneprice.data.manifest import Damage
 from oneprice.data.rederive import Divergence, first_divergence
-from oneprice.data.session import CUT, Session
+from oneprice.data.session import CUT, Session, check_folder
 from oneprice.model.errors import SessionError
 from oneprice.model.time import NS_PER_S
 
@@ -53,7 +53,16 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
 def validate(folder: Path, *, part: Slice | None = None, progress: Progress) -> Validation:
     """Check a session that has ended. SessionError for what is not one, or was cut and is not finished yet."""
-    session = Session.open(folder)
+    try:
+        session = Session.open(folder)
+    except SessionError:
+        damage = check_folder(folder) if folder.is_dir() else []
+        if not damage:
+            raise
+        return Validation(
+            session=str(folder), state="unreadable", is_intact=False, holds=False, merkle_root="", rows=0,
+            damage=tuple(damage),
+        )  # fmt: skip
     if session.state == CUT:
         raise SessionError(f"{folder}: this session was cut; `oneprice recover {folder}` finishes it")
     progress(0.0, "files against their hashes")

@@ -1,0 +1,103 @@
+"""The seed's verification plan, as written, against practice venues in accelerated time: `scripts/run_crypto_session.sh`."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from command import oneprice
+
+from oneprice.data.session import Session
+from oneprice.model.time import NS_PER_S
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "run_crypto_session.sh"
+ONEPRICE = Path(sys.executable).with_name("oneprice")
+WITHIN_S = 240
+MARKET = "timestamp,symbol,open,high,low,close,volume,bid,ask,spread,mid"
+FILLS = "timestamp,symbol,side,price,qty,fee,pnl,position"
+
+
+def script(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPT, *arguments], cwd=cwd, env={**os.environ, "ONEPRICE": str(ONEPRICE), **environment}, capture_output=True,
+        text=True, timeout=WITHIN_S, check=False,
+    )  # fmt: skip
+
+
+def test_twenty_minutes_through_the_script_are_captured_validated_and_exported(tmp_path: Path) -> None:
+    done = script(
+        "--symbols", "BTCUSDT,ETHUSDT,BNBUSDT", "--duration", "20m", "--tag", "first_arb_session", "--emulated", "--speed",
+        "60", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "data" / "sessions" / "first_arb_session"
+    assert done.stdout.splitlines()[-1] == "Session complete: data/sessions/first_arb_session"
+    session = Session.open(folder)
+    span = session.span_ns()
+    assert span is not None
+    assert 1_195 <= (span[1] - span[0]) / NS_PER_S <= 1_260
+    assert session.manifest.certificate["tier"] == "CERTIFIED"
+    assert sorted(session.manifest.certificate["symbols"]) == ["BNBUSDT", "BTCUSDT", "ETHUSDT"]
+    with (folder / "vectorbt" / "market.csv").open() as file:
+        assert file.readline().strip() == MARKET
+        bars = list(csv.reader(file))
+    for symbol in ("BNBUSDT", "BTCUSDT", "ETHUSDT"):
+        of_symbol = [bar for bar in bars if bar[1] == symbol]
+        assert 19 <= len(of_symbol) <= 22  # minutes; an export beside the session leaves it intact:
+        assert all(bar[0].endswith("Z") and all(bar[2:]) for bar in of_symbol)
+    assert (folder / "vectorbt" / "fills.csv").read_text() == FILLS + "\n"
+    summary = msgspec.json.decode((folder / "vectorbt" / "summary.json").read_bytes())
+    assert (summary["gaps"], summary["bars"]) == (0, len(bars))
+    assert oneprice("validate-session", "--session-dir", folder, "--slice", "10m/60s", "--json").json["is_intact"]
+
+
+def test_fills_come_from_a_paper_session_over_the_capture(tmp_path: Path) -> None:
+    smoke = oneprice(
+        "capture-session", "--symbols", "BTCUSDT,ETHUSDT", "--venues", "binance,bybit", "--duration-secs", "600",
+        "--out-dir", tmp_path / "smoke_test", "--include-trades", "--strict", "--emulated", "--speed", "60", "--json",
+    )  # fmt: skip
+    assert (smoke.code, smoke.json["gaps"], smoke.json["certificate"]["holds"]) == (0, 0, True), smoke.err
+    run = oneprice(
+        "run", "--mode", "backtest", "--session", tmp_path / "smoke_test", "--out", tmp_path / "R", "--json"
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    assert run.json["trades"] > 0
+    done = oneprice(
+        "export-vectorbt", "--session-dir", tmp_path / "smoke_test", "--out-dir", tmp_path / "V", "--run", tmp_path / "R",
+        "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    with (tmp_path / "V" / "fills.csv").open() as file:
+        fills = list(csv.DictReader(file))
+    assert ",".join(fills[0]) == FILLS
+    assert len(fills) == done.json["fills"] >= 2 * run.json["trades"]
+    assert {fill["side"] for fill in fills} == {"BUY", "SELL"}
+
+
+@pytest.mark.parametrize("duration", ["5x", "h", "", "1h30m", "-5"])
+def test_a_duration_that_is_none_is_told_with_examples(duration: str, tmp_path: Path) -> None:
+    done = script("--duration", duration, cwd=tmp_path)
+    assert (done.returncode, "write 2h, 20m, 90s or 7200" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_win_over_the_environment_and_the_first_failing_step_ends_it(tmp_path: Path) -> None:
+    done = script("--symbols", "NOSUCHUSDT", "--emulated", cwd=tmp_path, SYMBOLS="BTCUSDT", DURATION="20", TAG="env")
+    assert done.returncode == 2
+    assert "NOSUCHUSDT" in done.stderr
+    assert "Session complete" not in done.stdout
+    fake = tmp_path / "fake"
+    fake.write_text('#!/bin/sh\necho "$@"\n[ "$1" != validate-session ] || exit 4\n')
+    fake.chmod(0o755)
+    done = script("--duration", "2m", cwd=tmp_path, SYMBOLS="ETHBTC", TAG="env", ONEPRICE=str(fake))
+    assert done.returncode == 4
+    assert done.stdout.splitlines() == [
+        "capture-session --symbols ETHBTC --out-dir data/sessions/env --duration-secs 120 --include-trades --strict",
+        "validate-session --session-dir data/sessions/env",
+    ]
+    assert script("--help", cwd=tmp_path).stdout.startswith("One recorded session from start to end")
