@@ -56,6 +56,15 @@ def test_no_connection_carries_more_streams_than_the_venue_allows_and_no_symbol_
     assert all(s.channel is not Channel.MARK for feed in feeds for s in feed.subscriptions), "spot has no mark price"
 
 
+def test_symbols_may_have_a_connection_each_and_share_it_with_no_other() -> None:
+    channels = [Channel.DEPTH, Channel.QUOTE, Channel.TRADE]
+    for share in (1, 3):
+        feeds = feeds_of(BINANCE_SPOT, BINANCE_SPOT.endpoints["live"], listed(7), channels, share)
+        symbols = [{subscription.symbol for subscription in feed.subscriptions} for feed in feeds]
+        assert [len(part) for part in symbols] == ([1] * 7 if share == 1 else [3, 3, 1])
+        assert len(set.union(*symbols)) == 7
+
+
 def test_channels_of_one_topic_count_once() -> None:
     limits = msgspec.structs.replace(BYBIT_LINEAR.limits, streams_per_connection=1)
     venue = msgspec.structs.replace(BYBIT_LINEAR, limits=limits)
