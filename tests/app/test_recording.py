@@ -61,6 +61,22 @@ def test_recorded_traffic_runs_through_the_same_strategies_and_is_proven(session
     assert (proof.code, proof.json["match"]) == (0, True), proof.err
 
 
+def test_a_recording_validates_and_says_what_it_cannot_prove(session, tmp_path) -> None:
+    done = oneprice("validate-session", "--session-dir", session, "--json")
+    assert (done.code, done.json["is_intact"], done.json["holds"]) == (0, True, True), done.err
+    assert set(done.json["symbols"]) == {"BTCUSDT", "BTCUSDT_PERP", "BTCUSD_PERP"}
+    for symbol in done.json["symbols"].values():
+        gates = {gate["name"]: gate for gate in symbol["gates"]}
+        assert symbol["tier"] == "NON_CERTIFIED"
+        assert all("another recorder's file" in reason for reason in symbol["reasons"])
+        assert (gates["provenance"]["status"], gates["determinism"]["status"]) == ("NOT_APPLICABLE", "PASS")
+        assert gates["clock"]["status"] == "NOT_APPLICABLE", "nobody probed it"
+        assert {gates[name]["status"] for name in ("bootstrap", "gap_rate", "bbo_agreement")} == {"PASS"}
+    exported = oneprice("export-vectorbt", "--session-dir", session, "--out-dir", tmp_path / "V", "--json")
+    assert (exported.code, exported.json["gaps"]) == (0, 0)
+    assert exported.json["bars"] >= 30
+
+
 def test_the_same_recording_gives_the_same_decisions_whatever_the_order_of_strategies(session, tmp_path) -> None:
     hashes = set()
     for number, names in enumerate(("basis,triangular", "triangular,basis", "basis,triangular")):
