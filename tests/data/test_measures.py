@@ -326,3 +326,14 @@ def test_the_recorded_sessions_measure_as_they_are(imported: Any) -> None:
     assert found["BTCUSDT"].spread_bps_p50 == pytest.approx(0.01 / 61_700 * 1e4, rel=0.02)
     assert found["BTCUSDT_PERP"].spread_bps_p50 == pytest.approx(0.1 / 61_700 * 1e4, rel=0.02)
     assert found["BTCUSDT_PERP"].depth_silence_ns > 300 * NS_PER_S, "its recording ends five minutes before the others"
+
+
+@given(seed=st.integers(0, 10**6))
+def test_looking_in_between_changes_nothing(seed: int) -> None:
+    rows = random_tape(seed)
+    plain, looked = Measuring(WORLD), Measuring(WORLD)
+    for piece in pieces(rows, seed):
+        plain.add(piece)
+        looked.add(piece)
+        looked.result()
+    assert looked.result() == plain.result()

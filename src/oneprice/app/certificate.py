@@ -46,5 +46,10 @@ def show(certificate: Certificate) -> None:
 def gate_line(name: str, gate: GateResult) -> str:
     """A gate's verdict on a symbol: why it is not passed, or what it was passed with."""
     colour = _COLOURS[gate.status]
-    figures = ", ".join(f"{what} {value:,.6g}" for what, value in gate.figures.items() if value is not None)
-    return f"[{colour}]{gate.status:14}[/{colour}] {name:14} {gate.name:18} {gate.reason or f'[dim]{figures}[/dim]'}"
+    said = gate.reason or f"[dim]{figures(gate)}[/dim]"
+    return f"[{colour}]{gate.status:14}[/{colour}] {name:14} {gate.name:18} {said}"
+
+
+def figures(gate: GateResult) -> str:
+    """What a gate was judged by, in one line."""
+    return ", ".join(f"{what} {value:,.6g}" for what, value in gate.figures.items() if value is not None)

@@ -21,6 +21,7 @@ from oneprice.app.commands import (
     query,
     recording,
     recover,
+    report,
     run,
     validate,
     verify,
@@ -36,8 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    demo, run, verify, capture_session, validate, recover, capture_trades, capture_funding, export, query, recording, emulate,
-    decode, doctor,
+    demo, run, verify, capture_session, validate, recover, capture_trades, capture_funding, export, query, report, recording,
+    emulate, decode, doctor,
 ):  # fmt: skip
     module.register(app)
 

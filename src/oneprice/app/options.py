@@ -18,6 +18,7 @@ Faults = Annotated[
     list[str] | None, typer.Option("--fault", help="Inject a fault, e.g. gap@binance_usdm:BTCUSDT,at=5 (repeat).")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default a new one below ./runs.")]
+Dashboard = Annotated[int | None, typer.Option(help="Show the page on this port.")]
 Venues = Annotated[str | None, typer.Option(help="Venues, with commas: binance_sbe,bybit_spot.")]
 
 

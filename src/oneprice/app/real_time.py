@@ -8,8 +8,9 @@ from pathlib import Path
 
 import aiohttp
 
-from oneprice.app.dashboard import serve_dashboard
+from oneprice.app.dashboard import listen, serve_dashboard
 from oneprice.app.output import progress, say
+from oneprice.app.page import run_page
 from oneprice.app.session import practice_venues, stop_on_signals
 from oneprice.engine.real_time import RealTimeRun
 from oneprice.engine.settings import RunSettings
@@ -29,6 +30,7 @@ async def run_in_real_time(
 ) -> RunSummary:
     """Run until the duration's end or a signal; → what it came to. `resumes`: go on with the run that is in the folder."""
     async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(dashboard)) if dashboard is not None else None
         endpoints = await stack.enter_async_context(
             practice_venues(emulated, seed=seed, venues=settings.venues, faults=faults)
         )
@@ -38,8 +40,9 @@ async def run_in_real_time(
                 run = await RealTimeRun.resume(folder, http=http, endpoints=endpoints, progress=advance)
             else:
                 run = await RealTimeRun.prepare(settings, folder, http=http, endpoints=endpoints, progress=advance)
-        if dashboard is not None:
-            address = await stack.enter_async_context(serve_dashboard(run.view, port=dashboard))
+        if listener is not None:
+            page = run_page(run.view, run.judged())
+            address = await stack.enter_async_context(serve_dashboard(page, listener))
             say(f"the page: [bold]{address}[/bold]")
         say(f"writing to {folder}; Ctrl-C ends the run in order")
         async with stop_on_signals(run.stop):

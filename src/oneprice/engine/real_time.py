@@ -19,6 +19,7 @@ import msgspec
 
 from oneprice.data import manifest
 from oneprice.data.capture import Capture
+from oneprice.data.certify.live import LiveQuality
 from oneprice.data.machines import reports_of
 from oneprice.data.plan import CapturePlan, VenuePlan
 from oneprice.data.recover import check_can_go_on, go_on
@@ -72,6 +73,7 @@ class RealTimeRun:
         self._live = live
         self._stop = asyncio.Event()
         self._at_rest = asyncio.Event()  # the tape says hold, and every trade has ended
+        self._quality: LiveQuality | None = None
         self._view: RunView | None = None
         self._viewed_ns = 0
         self._flushed_ns = 0
@@ -235,6 +237,11 @@ class RealTimeRun:
         """End the run in order."""
         self._stop.set()
 
+    def judged(self) -> LiveQuality:
+        """The gates of the run's own session, judged as it grows from here on."""
+        self._quality = LiveQuality(Session.open(self.folder / SESSION))
+        return self._quality
+
     def view(self) -> RunView:
         """The run as it stands, at most a quarter of a second old."""
         now_ns = self._clock.now_ns()
@@ -248,6 +255,8 @@ class RealTimeRun:
             self._flushed_ns = self._session.flushed_ns
             self.run.decisions.flush()
         self.run.on_rows(rows)
+        if self._quality is not None:
+            self._quality.on_rows(rows)
         if self.run.engine.holds and self.run.desk.is_idle:
             self._at_rest.set()
         if self.run.engine.now_ns - self._viewed_ns >= _CURVE_EVERY_NS:

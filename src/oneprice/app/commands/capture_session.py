@@ -13,11 +13,14 @@ import msgspec
 import typer
 
 from oneprice.app.certificate import certified, show
-from oneprice.app.options import Emulated, Faults, Json, Seed, Speed, listed
+from oneprice.app.dashboard import listen, serve_dashboard
+from oneprice.app.dashboard_capture import capture_page
+from oneprice.app.options import Dashboard, Emulated, Faults, Json, Seed, Speed, listed
 from oneprice.app.output import DOES_NOT_HOLD, give, people, say, table
 from oneprice.app.session import fresh_folder, practice_venues, session_clock, until
 from oneprice.data.capture import Capture
 from oneprice.data.certify.gates import GateRules, load_gate_rules
+from oneprice.data.certify.live import LiveQuality
 from oneprice.data.certify.strict import Aborted, StrictWatch
 from oneprice.data.certify.terms import Terms, configuration, terms_of
 from oneprice.data.plan import PRACTICE, CapturePlan, VenuePlan
@@ -25,6 +28,7 @@ from oneprice.data.recover import CAPTURE, cut_capture, go_on
 from oneprice.data.session import ABORTED, CLOSED, Session, SessionWriter
 from oneprice.data.universe import PROFILES, Profile, channels, products, profile, venue_plans
 from oneprice.model.errors import InputError
+from oneprice.model.tape import Rows
 from oneprice.model.time import Clock
 from oneprice.venues.base import Channel
 
@@ -78,6 +82,7 @@ def capture_session(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with a session that was cut, by the plan it was started with.")
     ] = None,
+    dashboard: Dashboard = None,
     emulated: Emulated = False,
     seed: Seed = 7,
     fault: Faults = None,
@@ -106,7 +111,17 @@ def capture_session(
         folder = resume
         resumed, plan, terms, clock = _cut_session(folder, emulated=emulated, speed=speed)
     result = asyncio.run(
-        _capture(plan, folder, terms, clock=clock, resumed=resumed, seed=seed, faults=fault or [], for_s=duration_secs)
+        _capture(
+            plan,
+            folder,
+            terms,
+            clock=clock,
+            resumed=resumed,
+            seed=seed,
+            faults=fault or [],
+            for_s=duration_secs,
+            dashboard=dashboard,
+        )
     )
     if not as_json:
         rows = [
@@ -168,9 +183,11 @@ async def _capture(
     seed: int,
     faults: list[str],
     for_s: float,
+    dashboard: int | None,
 ) -> dict[str, Any]:
     """→ the result for programs."""
     async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(dashboard)) if dashboard is not None else None
         endpoints = await stack.enter_async_context(
             practice_venues(
                 plan.environment == PRACTICE, seed=seed, venues=tuple(plan.venues), faults=faults, clock=clock
@@ -187,9 +204,19 @@ async def _capture(
             )  # fmt: skip
         else:
             writer = go_on(folder, now_ns=began_ns)  # only now: where a venue refuses, the session stays as it is
+        watches = [StrictWatch(capture.instruments).on_rows] if terms.is_strict else []
+        if listener is not None:
+            quality = LiveQuality(Session.open(folder))
+            watches.append(quality.on_rows)
+            page = capture_page(capture, writer, quality, clock, for_s=for_s)
+            say(f"the page: [bold]{await stack.enter_async_context(serve_dashboard(page, listener))}[/bold]")
         say(f"recording {len(capture.instruments)} instruments into {folder}; Ctrl-C ends it in order")
-        on_rows = StrictWatch(capture.instruments).on_rows if terms.is_strict else None
         state, reason = CLOSED, "time is over"
+
+        def on_rows(rows: Rows) -> None:
+            for watch in watches:
+                watch(rows)
+
         try:
             if await until(capture.run(recorder=writer, on_rows=on_rows), for_s, clock):
                 reason = "interrupted"

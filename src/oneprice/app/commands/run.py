@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from oneprice.app.config import EXAMPLE, load_settings
-from oneprice.app.options import Duration, Emulated, Faults, Json, Out, Seed, Venues, listed
+from oneprice.app.options import Dashboard, Duration, Emulated, Faults, Json, Out, Seed, Venues, listed
 from oneprice.app.output import give, progress, say
 from oneprice.app.real_time import run_in_real_time
 from oneprice.app.report import show_summary
@@ -51,7 +51,7 @@ def run(
     venues: Venues = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Backtest at the speed it was recorded.")] = False,
     speed: Annotated[float | None, typer.Option(help="Backtest at so many times that speed.", min=0.01)] = None,
-    dashboard: Annotated[int | None, typer.Option(help="Show the page on this port.")] = None,
+    dashboard: Dashboard = None,
     generate_config: Annotated[bool, typer.Option("--generate-config", help="Print a configuration file.")] = False,
     emulated: Emulated = False,
     seed: Seed = 7,

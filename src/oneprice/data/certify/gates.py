@@ -35,6 +35,7 @@ from oneprice.model.errors import ConfigError, unknown_name
 from oneprice.model.time import NS_PER_S
 
 _NS_PER_H = 3_600 * NS_PER_S
+DETERMINISM = "determinism"  # the gate that only a replay of the whole session can judge
 _IMPORT = "import"  # `SessionManifest.source` of what another recorder wrote
 _CORE = (
     "BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "ETHBTC", "BNBBTC", "SOLBTC", "BTCUSDT_PERP", "ETHUSDT_PERP",
@@ -167,7 +168,7 @@ def _of_symbol(
         ("bootstrap", Action.ABORT, _bootstrap(one, facts)),
         ("gap_rate", gap_action, _gap_rate(one, span_ns, facts)),
         ("provenance", Action.MARK_NON_CERTIFIED, _provenance(facts)),
-        ("determinism", Action.MARK_NON_CERTIFIED, _determinism(facts.replay_equal.get(one.symbol))),
+        (DETERMINISM, Action.MARK_NON_CERTIFIED, _determinism(facts.replay_equal.get(one.symbol))),
         ("economics", Action.WARN, _economics(one, rules)),
         ("staleness", Action.WARN, _staleness(one, facts, rules)),
         ("clock", Action.WARN, _clock(one, clock, facts, rules)),

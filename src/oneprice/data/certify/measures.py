@@ -133,9 +133,8 @@ class Measuring:
         self._until_ns = int(rows[-1]["ts_recv_ns"])
 
     def result(self) -> SessionMeasures:
-        """What all rows so far say; nothing may be added afterwards."""
-        tally = self._tally or self._begin(0)
-        passed.end(tally, self._until_ns)
+        """What all rows so far say, as if the tape ended with them. It may go on afterwards: looking changes nothing."""
+        tally = passed.ended(self._tally or self._begin(0), self._until_ns)
         clocks = clock_measures(self._instruments, joined(self._clock_rows) if self._clock_rows else _NONE)
         offsets = {clock.venue: clock.offset_ms for clock in clocks}
         names = session_names(self._instruments)

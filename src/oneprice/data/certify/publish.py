@@ -135,7 +135,7 @@ def verdicts(
         replayed = replay_hashes(rederived_rows(session), instruments)
     progress(1.0, "replay")
     facts = SessionFacts(
-        source=session.manifest.source, is_strict=terms.is_strict, without_depth=_without_depth(session, names),
+        source=session.manifest.source, is_strict=terms.is_strict, without_depth=without_depth(session, names),
         replay_equal={name: ours == theirs for name, ours, theirs in zip(names, recorded, replayed, strict=True)},
     )  # fmt: skip
     results = judge(measures, facts, terms.gates)
@@ -176,7 +176,7 @@ def _stream_file(folder: Path, path: Path, lines: int | None) -> StreamFile:
     )
 
 
-def _without_depth(session: Session, names: Sequence[str]) -> frozenset[str]:
+def without_depth(session: Session, names: Sequence[str]) -> frozenset[str]:
     """Symbols whose depth the plan did not ask for. A recording is judged by what is in it."""
     plans = session.manifest.configuration.get("plan", {}).get("venues", {})
     return frozenset(
