@@ -108,11 +108,12 @@ def _navigation(shown: Sequence[SymbolSamples]) -> str:
 
 def _figures(session: Session, samples: Samples, certificate: Certificate | None) -> str:
     read: SessionManifest = session.manifest
-    state = f'<span class="badge {"good" if session.state == CLOSED else "warn"}">{escape(session.state)}</span>'
+    look = "good" if session.state == CLOSED else "warn"
+    state = f'<span class="badge {look}" title="{escape(read.stop_reason)}">{escape(session.state)}</span>'
     gaps = sum(len(symbol.gaps) for symbol in samples.symbols)
     trades = sum(int(symbol.messages[:, TRADES].sum()) for symbol in samples.symbols)
     figures = [
-        ("state", f"{state} <small>{escape(read.stop_reason)}</small>"),
+        ("state", state),
         *((("tier", _tier(certificate.tier)),) if certificate is not None else ()),
         ("venues", f"{len(read.venues):,}"),
         ("symbols", f"{len(samples.symbols):,}"),
