@@ -29,47 +29,46 @@ def script(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
-def test_twenty_minutes_through_the_script_are_captured_validated_and_exported(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty minutes through the script."""
+    cwd = tmp_path_factory.mktemp("script")
     done = script(
-        "--symbols", "BTCUSDT,ETHUSDT,BNBUSDT", "--duration", "20m", "--tag", "first_arb_session", "--emulated", "--speed",
-        "60", cwd=tmp_path,
+        "--symbols", "BTCUSDT,ETHUSDT,ETHBTC", "--duration", "20m", "--tag", "first_arb_session", "--emulated", "--speed", "60",
+        cwd=cwd,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "data" / "sessions" / "first_arb_session"
     assert done.stdout.splitlines()[-1] == "Session complete: data/sessions/first_arb_session"
-    session = Session.open(folder)
-    span = session.span_ns()
+    return cwd / "data" / "sessions" / "first_arb_session"
+
+
+def test_twenty_minutes_are_captured_validated_and_exported(session: Path) -> None:
+    read = Session.open(session)
+    span = read.span_ns()
     assert span is not None
     assert 1_195 <= (span[1] - span[0]) / NS_PER_S <= 1_260
-    assert session.manifest.certificate["tier"] == "CERTIFIED"
-    assert sorted(session.manifest.certificate["symbols"]) == ["BNBUSDT", "BTCUSDT", "ETHUSDT"]
-    with (folder / "vectorbt" / "market.csv").open() as file:
+    assert read.manifest.certificate["tier"] == "CERTIFIED"
+    assert sorted(read.manifest.certificate["symbols"]) == ["BTCUSDT", "ETHBTC", "ETHUSDT"]
+    with (session / "vectorbt" / "market.csv").open() as file:
         assert file.readline().strip() == MARKET
         bars = list(csv.reader(file))
-    for symbol in ("BNBUSDT", "BTCUSDT", "ETHUSDT"):
+    for symbol in ("BTCUSDT", "ETHBTC", "ETHUSDT"):
         of_symbol = [bar for bar in bars if bar[1] == symbol]
-        assert 19 <= len(of_symbol) <= 22  # minutes; an export beside the session leaves it intact:
+        assert 19 <= len(of_symbol) <= 22  # minutes
         assert all(bar[0].endswith("Z") and all(bar[2:]) for bar in of_symbol)
-    assert (folder / "vectorbt" / "fills.csv").read_text() == FILLS + "\n"
-    summary = msgspec.json.decode((folder / "vectorbt" / "summary.json").read_bytes())
+    assert (session / "vectorbt" / "fills.csv").read_text() == FILLS + "\n"
+    summary = msgspec.json.decode((session / "vectorbt" / "summary.json").read_bytes())
     assert (summary["gaps"], summary["bars"]) == (0, len(bars))
-    assert oneprice("validate-session", "--session-dir", folder, "--slice", "10m/60s", "--json").json["is_intact"]
+    # An export beside the session's files leaves it intact.
+    assert oneprice("validate-session", "--session-dir", session, "--slice", "10m/60s", "--json").json["is_intact"]
 
 
-def test_fills_come_from_a_paper_session_over_the_capture(tmp_path: Path) -> None:
-    smoke = oneprice(
-        "capture-session", "--symbols", "BTCUSDT,ETHUSDT", "--venues", "binance,bybit", "--duration-secs", "600",
-        "--out-dir", tmp_path / "smoke_test", "--include-trades", "--strict", "--emulated", "--speed", "60", "--json",
-    )  # fmt: skip
-    assert (smoke.code, smoke.json["gaps"], smoke.json["certificate"]["holds"]) == (0, 0, True), smoke.err
-    run = oneprice(
-        "run", "--mode", "backtest", "--session", tmp_path / "smoke_test", "--out", tmp_path / "R", "--json"
-    )  # fmt: skip
+def test_fills_come_from_a_paper_session_over_the_capture(session: Path, tmp_path: Path) -> None:
+    run = oneprice("run", "--mode", "backtest", "--session", session, "--out", tmp_path / "R", "--json")
     assert run.code == 0, run.err
     assert run.json["trades"] > 0
     done = oneprice(
-        "export-vectorbt", "--session-dir", tmp_path / "smoke_test", "--out-dir", tmp_path / "V", "--run", tmp_path / "R",
-        "--json",
+        "export-vectorbt", "--session-dir", session, "--out-dir", tmp_path / "V", "--run", tmp_path / "R", "--json"
     )  # fmt: skip
     assert done.code == 0, done.err
     with (tmp_path / "V" / "fills.csv").open() as file:
@@ -77,6 +76,14 @@ def test_fills_come_from_a_paper_session_over_the_capture(tmp_path: Path) -> Non
     assert ",".join(fills[0]) == FILLS
     assert len(fills) == done.json["fills"] >= 2 * run.json["trades"]
     assert {fill["side"] for fill in fills} == {"BUY", "SELL"}
+
+
+def test_the_smoke_test_of_ten_minutes_holds(tmp_path: Path) -> None:
+    smoke = oneprice(
+        "capture-session", "--symbols", "BTCUSDT,ETHUSDT", "--duration-secs", "600", "--out-dir", tmp_path / "smoke_test",
+        "--include-trades", "--strict", "--emulated", "--speed", "60", "--json",
+    )  # fmt: skip
+    assert (smoke.code, smoke.json["gaps"], smoke.json["certificate"]["holds"]) == (0, 0, True), smoke.err
 
 
 @pytest.mark.parametrize("duration", ["5x", "h", "", "1h30m", "-5"])

@@ -100,7 +100,8 @@ async def test_a_quarter_of_an_hour_in_a_quarter_of_a_minute(tmp_path: Path, mon
     timers = recv_ns[kinds == int(Kind.TIMER)]
     assert (np.diff(recv_ns) >= 0).all()
     assert FOR_S - 2.0 <= (timers[-1] - timers[0]) / NS_PER_S <= FOR_S + 10.0
-    assert len(session.segments("tape")) == len(session.segments("frames")) == 3
+    assert len(session.segments("tape")) == len(session.segments("frames"))
+    assert len(session.segments("tape")) in {3, 4}  # of five minutes, the last one hardly begun
     clocks = rows[kinds == int(Kind.CLOCK)]
     offsets_ns = clocks["ts_recv_ns"] - clocks["sequence"] // 2 - clocks["ts_venue_ns"]
     assert FOR_S / 30.0 <= len(clocks) <= FOR_S / 30.0 + 5

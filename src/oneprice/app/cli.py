@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
 from dotenv import find_dotenv, load_dotenv
+from typer.core import TyperGroup
 
 from oneprice import __version__
 from oneprice.app import output
-from oneprice.app.commands import (
-    capture_funding,
-    capture_session,
-    capture_trades,
-    decode,
-    demo,
-    doctor,
-    emulate,
-    export,
-    query,
-    recording,
-    recover,
-    report,
-    run,
-    validate,
-    verify,
-)
 
+# Command → its module in `commands`, in the order of the help page.
+COMMANDS = {
+    "demo": "demo", "run": "run", "verify-run": "verify", "capture-session": "capture_session",
+    "validate-session": "validate", "recover": "recover", "capture-trades": "capture_trades",
+    "capture-funding": "capture_funding", "export-vectorbt": "export", "export": "export", "query": "query",
+    "report": "report", "import-recording": "recording", "replay": "recording", "emulate": "emulate", "decode": "decode",
+    "doctor": "doctor",
+}  # fmt: skip
+
+
+class _OnDemand(TyperGroup):
+    """Commands whose modules are imported when they are called, or when the help page lists them: a command that checks a
+    file need not wait for the libraries of the dashboard."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            part = typer.Typer(rich_markup_mode="rich", context_settings=_CONTEXT)
+            import_module(f"oneprice.app.commands.{COMMANDS[cmd_name]}").register(part)
+            self.commands.update(typer.main.get_group(part).commands)
+        return super().get_command(ctx, cmd_name)
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="oneprice",
+    cls=_OnDemand,
     help="Watch many crypto markets at once, find where the law of one price is broken, prove it, trade it on paper.",
     epilog="Begin with: oneprice demo",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
-for module in (
-    demo, run, verify, capture_session, validate, recover, capture_trades, capture_funding, export, query, report, recording,
-    emulate, decode, doctor,
-):  # fmt: skip
-    module.register(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from oneprice.app.dashboard import listen, serve_dashboard
 from oneprice.app.output import progress, say
-from oneprice.app.page import run_page
 from oneprice.app.session import practice_venues, stop_on_signals
 from oneprice.engine.real_time import RealTimeRun
 from oneprice.engine.settings import RunSettings
@@ -30,7 +28,11 @@ async def run_in_real_time(
 ) -> RunSummary:
     """Run until the duration's end or a signal; → what it came to. `resumes`: go on with the run that is in the folder."""
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(listen(dashboard)) if dashboard is not None else None
+        if dashboard is not None:  # its libraries take half a second to load
+            from oneprice.app.dashboard import listen, serve_dashboard
+            from oneprice.app.page import run_page
+
+            listener = stack.enter_context(listen(dashboard))
         endpoints = await stack.enter_async_context(
             practice_venues(emulated, seed=seed, venues=settings.venues, faults=faults)
         )
@@ -40,7 +42,7 @@ async def run_in_real_time(
                 run = await RealTimeRun.resume(folder, http=http, endpoints=endpoints, progress=advance)
             else:
                 run = await RealTimeRun.prepare(settings, folder, http=http, endpoints=endpoints, progress=advance)
-        if listener is not None:
+        if dashboard is not None:
             page = run_page(run.view, run.judged())
             address = await stack.enter_async_context(serve_dashboard(page, listener))
             say(f"the page: [bold]{address}[/bold]")

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
@@ -25,7 +25,6 @@ from oneprice.data.plan import CapturePlan, VenuePlan
 from oneprice.data.recover import check_can_go_on, go_on
 from oneprice.data.session import Session, SessionWriter
 from oneprice.engine.decisions import DecisionLog, require_beginning
-from oneprice.engine.live_orders import LiveOrders
 from oneprice.engine.run import DECISIONS, SESSION, Run, RunManifest, RunRecord, make_run_folder, read_run
 from oneprice.engine.settings import Mode, RunSettings
 from oneprice.engine.summary import RunSummary
@@ -39,6 +38,9 @@ from oneprice.strategies.base import Strategy
 from oneprice.strategies.registry import make_strategy
 from oneprice.trading.hosts import Access
 from oneprice.venues.base import Channel, Endpoints
+
+if TYPE_CHECKING:
+    from oneprice.engine.live_orders import LiveOrders
 
 _VIEW_EVERY_NS = NS_PER_S // 4
 _CURVE_EVERY_NS = NS_PER_S
@@ -106,6 +108,8 @@ class RealTimeRun:
         record = RunRecord(settings=settings, run_id=secrets.token_hex(8), is_practice=bool(endpoints))
         live = None
         if settings.mode is Mode.LIVE:
+            from oneprice.engine.live_orders import LiveOrders  # ccxt takes half a second to load
+
             live = await LiveOrders.open(
                 settings.live,
                 capture.instruments,
@@ -156,6 +160,8 @@ class RealTimeRun:
         warm_up(capture.instruments, settings.venues, progress)
         live = None
         if settings.mode is Mode.LIVE:
+            from oneprice.engine.live_orders import LiveOrders  # ccxt takes half a second to load
+
             live = await LiveOrders.open(
                 settings.live, capture.instruments, run_id=record.run_id, clock=clock, told=reports_of(before),
                 endpoints=endpoints or {},

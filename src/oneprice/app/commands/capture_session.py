@@ -13,8 +13,6 @@ import msgspec
 import typer
 
 from oneprice.app.certificate import certified, show
-from oneprice.app.dashboard import listen, serve_dashboard
-from oneprice.app.dashboard_capture import capture_page
 from oneprice.app.options import Dashboard, Emulated, Faults, Json, Seed, Speed, listed
 from oneprice.app.output import DOES_NOT_HOLD, give, people, say, table
 from oneprice.app.session import fresh_folder, practice_venues, session_clock, until
@@ -187,7 +185,11 @@ async def _capture(
 ) -> dict[str, Any]:
     """→ the result for programs."""
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(listen(dashboard)) if dashboard is not None else None
+        if dashboard is not None:  # its libraries take half a second to load
+            from oneprice.app.dashboard import listen, serve_dashboard
+            from oneprice.app.dashboard_capture import capture_page
+
+            listener = stack.enter_context(listen(dashboard))
         endpoints = await stack.enter_async_context(
             practice_venues(
                 plan.environment == PRACTICE, seed=seed, venues=tuple(plan.venues), faults=faults, clock=clock
@@ -205,7 +207,7 @@ async def _capture(
         else:
             writer = go_on(folder, now_ns=began_ns)  # only now: where a venue refuses, the session stays as it is
         watches = [StrictWatch(capture.instruments).on_rows] if terms.is_strict else []
-        if listener is not None:
+        if dashboard is not None:
             quality = LiveQuality(Session.open(folder))
             watches.append(quality.on_rows)
             page = capture_page(capture, writer, quality, clock, for_s=for_s)
