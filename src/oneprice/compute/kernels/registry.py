@@ -1,0 +1,34 @@
+"""All kernels by name. A family is one module; its `KERNELS` are listed here, and entry points may bring more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from oneprice.compute.kernels.definition import Kernel, KernelError
+from oneprice.model.errors import unknown_name
+
+FAMILIES = (
+    "statistics",
+)  # fmt: skip
+ENTRY_POINTS = "oneprice.kernels"
+
+
+def _ours() -> Iterable[Kernel]:
+    for family in FAMILIES:
+        yield from import_module(f"oneprice.compute.kernels.{family}").KERNELS
+
+
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _ours()}
+for _entry in entry_points(group=ENTRY_POINTS):
+    KERNELS |= {kernel.name: kernel for kernel in _entry.load()}
+ALIASES: dict[str, str] = {alias: kernel.name for kernel in KERNELS.values() for alias in kernel.aliases}
+
+
+def find(name: str) -> Kernel:
+    """The kernel of a name or alias. KernelError tells the nearest one."""
+    found = KERNELS.get(ALIASES.get(name, name))
+    if found is None:
+        raise KernelError(unknown_name("kernel", name, [*KERNELS, *ALIASES]))
+    return found

@@ -1,0 +1,578 @@
+"""Online statistics: returns, moments, averages that forget, windows, quantiles, robust cleaning."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.windows import (
+    CAPACITY,
+    COUNT,
+    by_count,
+    drop,
+    growing,
+    is_due,
+    is_full,
+    is_ready,
+    is_rebuild_due,
+    moments_add,
+    moments_of,
+    moments_remove,
+    no_output,
+    push,
+    slot_at,
+    window_parameter,
+    windowed,
+)
+
+# -- log_returns ------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def log_returns_step(f, i, p, t, x, y):
+    price = x[0]
+    if not (math.isfinite(price) and price > 0.0):
+        y[0] = math.nan
+        return False
+    log = math.log(price)
+    y[0] = log - f[0] if i[0] else math.nan
+    f[0] = log
+    i[0] = 1
+    return False
+
+
+def _plain(floats: int, ints: int, *parameters: float) -> Start:
+    return Start(np.zeros(floats), np.zeros(ints, dtype=np.int64), np.array(parameters, dtype=np.float64))
+
+
+LOG_RETURNS = Kernel(
+    name="log_returns", module=__name__, formula="r = ln(p / p₋₁), p₋₁ the last valid price", inputs=("p",),
+    outputs=(Output("r"),), step=log_returns_step, start=lambda values: _plain(1, 1), first="2",
+    oracle="np.diff(np.log)",
+    differs="A bad price gives no return, and the last good one is kept across batches: 0 would invent a return.",
+)  # fmt: skip
+
+
+# -- welford_mean_var -------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def welford_mean_var_step(f, i, p, t, x, y):
+    value = x[0]
+    if not math.isfinite(value):
+        no_output(y)
+        return False
+    i[0] += 1
+    moments_add(f, 0, i[0], value)
+    y[0] = i[0]
+    y[1] = f[0]
+    y[2] = f[1] / (i[0] - p[0]) if i[0] > p[0] else math.nan
+    y[3] = math.sqrt(y[2])
+    return False
+
+
+def _merge_welford(first: Start, later: Start) -> Start:
+    n1, n2 = int(first.i[0]), int(later.i[0])
+    f, i = first.f.copy(), first.i.copy()
+    if n2:
+        delta = later.f[0] - first.f[0]
+        f[0] += delta * n2 / (n1 + n2)
+        f[1] += later.f[1] + delta * delta * n1 * n2 / (n1 + n2)
+        i[0] = n1 + n2
+    return Start(f, i, first.p)
+
+
+WELFORD_MEAN_VAR = Kernel(
+    name="welford_mean_var", module=__name__,
+    formula="δ = x − μ; n += 1; μ += δ/n; M += δ(x − μ); var = M/(n − ddof)", inputs=("x",),
+    outputs=(Output("count"), Output("mean"), Output("var"), Output("std")),
+    parameters=(Parameter(name="ddof", kind="int", default=1, low=0, high=1),), step=welford_mean_var_step,
+    start=lambda values: _plain(2, 1, values["ddof"]), first="1 (var 2)", oracle="NumPy, pandas expanding",
+    source="Welford 1962; merge: Chan, Golub & LeVeque 1983", merge=_merge_welford,
+)  # fmt: skip
+
+
+# -- averages that forget ---------------------------------------------------------------------------------------------
+
+_WAYS = ("alpha", "halflife", "span", "com", "tau_s")
+_FORGETTING = (
+    Parameter(name="alpha", kind="float", above=0.0, high=1.0, help="weight of the newest value"),
+    Parameter(name="halflife", kind="float", above=0.0, help="observations; 20 where no other way is given"),
+    Parameter(name="span", kind="float", low=1.0, help="observations"),
+    Parameter(name="com", kind="float", low=0.0, help="center of mass, observations"),
+    Parameter(name="tau_s", kind="float", above=0.0, help="seconds: weights by time, α = 1 − e^(−Δt/τ)"),
+    Parameter(name="adjust", kind="bool", default=False, help="divide by the sum of the weights so far"),
+)
+
+
+def _forgetting(values: Values, floats: int) -> Start:
+    """State of an average that forgets; parameters: α (or 0), τ in ns (or 0), adjust."""
+    given = [name for name in _WAYS if values[name] is not None]
+    if len(given) > 1:
+        raise KernelError(f"{' and '.join(given)} say the same thing: give one of {', '.join(_WAYS)}")
+    way = given[0] if given else "halflife"
+    value = values[way] if given else 20.0
+    alpha = {
+        "alpha": value, "halflife": -math.expm1(-math.log(2.0) / value), "span": 2.0 / (value + 1.0),
+        "com": 1.0 / (1.0 + value), "tau_s": 0.0,
+    }[way]  # fmt: skip
+    tau_ns = value * 1e9 if way == "tau_s" else 0.0
+    return _plain(floats, 2, alpha, tau_ns, float(values["adjust"]))._replace(by_time=way == "tau_s")
+
+
+@njit(cache=True)
+def weight_now(i, p, t):
+    """The newest value's weight; i[1] is the time of the value before."""
+    weight = p[0] if p[1] == 0.0 else -math.expm1(-(t - i[1]) / p[1])
+    i[1] = t
+    return weight
+
+
+@njit(cache=True)
+def ewma_step(f, i, p, t, x, y):
+    value = x[0]
+    if not math.isfinite(value):
+        y[0] = math.nan
+        return False
+    alpha = weight_now(i, p, t)
+    if i[0] == 0:
+        f[0] = value
+        f[1] = 1.0
+    elif p[2] == 0.0:
+        f[0] += alpha * (value - f[0])
+    else:
+        f[1] = (1.0 - alpha) * f[1] + 1.0
+        f[0] += (value - f[0]) / f[1]
+    i[0] = 1
+    y[0] = f[0]
+    return False
+
+
+EWMA = Kernel(
+    name="ewma", module=__name__,
+    formula="μ += α(x − μ), μ₁ = x₁; adjust: weighted mean with weights (1−α)^k; tau_s: α = 1 − e^(−Δt/τ)",
+    inputs=("x",), outputs=(Output("mean"),), parameters=_FORGETTING, step=ewma_step,
+    start=lambda values: _forgetting(values, 2), first="1", oracle="pandas ewm(ignore_na=True)", source="Roberts 1959",
+    differs="RiskMetrics' 0.94 is the weight of the old value: α = 0.06.",
+)  # fmt: skip
+
+
+@njit(cache=True)
+def covariance_add(f, at, alpha, dx, dy):
+    """c = (1 − α)(c + α·dx·dy), with both differences from the means before."""
+    f[at] = (1.0 - alpha) * (f[at] + alpha * dx * dy)
+
+
+@njit(cache=True)
+def ewcov_step(f, i, p, t, x, y):
+    a, b = x[0], x[1]
+    if not (math.isfinite(a) and math.isfinite(b)):
+        no_output(y)
+        return False
+    alpha = weight_now(i, p, t)
+    if i[0] == 0:
+        f[0], f[1], f[2], f[3] = a, b, 0.0, 1.0
+        i[0] = 1
+        no_output(y)
+        return False
+    dx, dy = a - f[0], b - f[1]
+    f[0] += alpha * dx
+    f[1] += alpha * dy
+    covariance_add(f, 2, alpha, dx, dy)
+    f[3] = (1.0 - alpha) * (1.0 - alpha) * f[3] + alpha * alpha
+    y[0] = f[2]
+    y[1] = f[2] / (1.0 - f[3]) if f[3] < 1.0 else math.nan
+    return False
+
+
+EWCOV = Kernel(
+    name="ewcov", module=__name__,
+    formula="dx = x − μx, dy = y − μy; μ += α·d; c = (1−α)(c + α·dx·dy); unbiased c/(1−S), S = (1−α)²S + α²",
+    inputs=("x", "y"), outputs=(Output("cov"), Output("cov_unbiased")), parameters=_FORGETTING[:-1],
+    step=ewcov_step, start=lambda values: _forgetting(values | {"adjust": False}, 4), first="2",
+    oracle="pandas ewm.cov", source="Finch 2009",
+    differs="Both means are those before the update, and the outer (1−α) is there.",
+)  # fmt: skip
+
+
+@njit(cache=True)
+def ewcorr_step(f, i, p, t, x, y):
+    a, b = x[0], x[1]
+    if not (math.isfinite(a) and math.isfinite(b)):
+        y[0] = math.nan
+        return False
+    alpha = weight_now(i, p, t)
+    y[0] = math.nan
+    if i[0] == 0:
+        f[0], f[1] = a, b
+        i[0] = 1
+        return False
+    dx, dy = a - f[0], b - f[1]
+    f[0] += alpha * dx
+    f[1] += alpha * dy
+    covariance_add(f, 2, alpha, dx, dy)
+    covariance_add(f, 3, alpha, dx, dx)
+    covariance_add(f, 4, alpha, dy, dy)
+    if f[3] > 0.0 and f[4] > 0.0:
+        y[0] = min(1.0, max(-1.0, f[2] / math.sqrt(f[3] * f[4])))
+    return False
+
+
+EWCORR = Kernel(
+    name="ewcorr", module=__name__, formula="cxy/√(cxx·cyy)", inputs=("x", "y"), outputs=(Output("corr"),),
+    parameters=_FORGETTING[:-1], step=ewcorr_step, start=lambda values: _forgetting(values | {"adjust": False}, 5),
+    first="2", oracle="pandas ewm.corr", source="Finch 2009",
+)  # fmt: skip
+
+
+# -- one window -------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def window_moments(f, i, at, ring):
+    """Keep mean and second moment true: made anew from the ring now and then."""
+    if is_rebuild_due(i):
+        moments_of(f, at, i, ring)
+
+
+@njit(cache=True)
+def zscore_outputs(f, i, y, value):
+    n = i[COUNT]
+    if not is_ready(i) or n < 2:
+        no_output(y)
+        return
+    std = math.sqrt(f[1] / (n - 1))
+    y[0] = (value - f[0]) / std if std > 0.0 else math.nan
+    y[1] = f[0]
+    y[2] = std
+
+
+@njit(cache=True)
+def rolling_zscore_step(f, i, p, t, x, y):
+    value, ring = x[0], 2
+    if not math.isfinite(value):
+        no_output(y)
+        return False
+    includes = p[0] == 1.0
+    if not includes and by_count(i):
+        zscore_outputs(f, i, y, value)
+    while is_due(i, t):
+        moments_remove(f, 0, i[COUNT] - 1, f[ring + drop(i)])
+    if is_full(i):
+        return True
+    if not includes and not by_count(i):
+        zscore_outputs(f, i, y, value)
+    f[ring + push(i, t)] = value
+    moments_add(f, 0, i[COUNT], value)
+    window_moments(f, i, 0, ring)
+    if includes:
+        zscore_outputs(f, i, y, value)
+    return False
+
+
+ROLLING_ZSCORE = Kernel(
+    name="rolling_zscore", module=__name__, formula="(x − ⟨x⟩)/std over w", inputs=("x",),
+    outputs=(Output("z"), Output("mean"), Output("std")),
+    parameters=(*window_parameter(fewest=2), Parameter(name="include_current", kind="bool", default=True)),
+    step=rolling_zscore_step,
+    start=lambda values: windowed(values, own=2, fewest=2, parameters=[float(values["include_current"])]),
+    grow=growing(2), first="w", oracle="pandas rolling",
+    differs="With the current value inside, |z| ≤ (w−1)/√w; an alarm wants include_current=False.",
+)  # fmt: skip
+
+
+# -- two series in one window -----------------------------------------------------------------------------------------
+# f: mean x, M xx, mean y, M yy, C xy, then the ring of (x, y)
+
+_PAIR = 5
+
+
+@njit(cache=True)
+def pair_add(f, n, a, b):
+    dx = a - f[0]
+    moments_add(f, 0, n, a)
+    f[4] += dx * (b - f[2] - (b - f[2]) / n)
+    moments_add(f, 2, n, b)
+
+
+@njit(cache=True)
+def pair_remove(f, n, a, b):
+    """n: how many are left."""
+    if n == 0:
+        f[0], f[1], f[2], f[3], f[4] = 0.0, 0.0, 0.0, 0.0, 0.0
+        return
+    old_y = f[2]
+    moments_remove(f, 0, n, a)
+    moments_remove(f, 2, n, b)
+    f[4] -= (a - f[0]) * (b - old_y)
+
+
+@njit(cache=True)
+def pair_rebuild(f, i, ring):
+    moments_of(f, 0, i, ring, 2, 0)
+    moments_of(f, 2, i, ring, 2, 1)
+    f[4] = 0.0
+    for k in range(i[COUNT]):
+        slot = ring + 2 * slot_at(i, k)
+        f[4] += (f[slot] - f[0]) * (f[slot + 1] - f[2])
+
+
+@njit(cache=True)
+def pair_row(f, i, t, a, b):
+    """A row into the window of pairs; → whether there was no room."""
+    while is_due(i, t):
+        slot = _PAIR + 2 * drop(i)
+        pair_remove(f, i[COUNT], f[slot], f[slot + 1])
+    if is_full(i):
+        return True
+    slot = _PAIR + 2 * push(i, t)
+    f[slot], f[slot + 1] = a, b
+    pair_add(f, i[COUNT], a, b)
+    if is_rebuild_due(i):
+        pair_rebuild(f, i, _PAIR)
+    return False
+
+
+@njit(cache=True)
+def rolling_cov_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not (math.isfinite(x[0]) and math.isfinite(x[1])):
+        return False
+    if pair_row(f, i, t, x[0], x[1]):
+        return True
+    if is_ready(i):
+        y[0] = f[4] / (i[COUNT] - 1)
+    return False
+
+
+@njit(cache=True)
+def rolling_corr_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not (math.isfinite(x[0]) and math.isfinite(x[1])):
+        return False
+    if pair_row(f, i, t, x[0], x[1]):
+        return True
+    if is_ready(i) and f[1] > 0.0 and f[3] > 0.0:
+        y[0] = min(1.0, max(-1.0, f[4] / math.sqrt(f[1]) / math.sqrt(f[3])))
+    return False
+
+
+@njit(cache=True)
+def rolling_beta_step(f, i, p, t, x, y):
+    no_output(y)
+    if not (math.isfinite(x[0]) and math.isfinite(x[1])):
+        return False
+    if pair_row(f, i, t, x[0], x[1]):
+        return True
+    if is_ready(i) and f[1] > 0.0:
+        y[0] = f[4] / f[1]
+        y[1] = f[2] - y[0] * f[0]
+        y[2] = min(1.0, f[4] / f[1] * f[4] / f[3]) if f[3] > 0.0 else math.nan
+    return False
+
+
+def _pairs(name: str, outputs: tuple[str, ...], formula: str, step: Any, oracle: str) -> Kernel:
+    return Kernel(
+        name=name, module=__name__, formula=formula, inputs=("x", "y"), outputs=tuple(Output(one) for one in outputs),
+        parameters=window_parameter(fewest=2), step=step,
+        start=lambda values: windowed(values, own=_PAIR, columns=2, fewest=2), grow=growing(_PAIR, 2), first="w",
+        oracle=oracle,
+    )  # fmt: skip
+
+
+ROLLING_COV = _pairs("rolling_cov", ("cov",), "Σ(x−⟨x⟩)(y−⟨y⟩)/(w−1)", rolling_cov_step, "pandas rolling.cov")
+ROLLING_CORR = _pairs(
+    "rolling_corr", ("corr",), "cov(x, y)/√(var x·var y)", rolling_corr_step, "pandas rolling.corr, np.corrcoef"
+)
+ROLLING_BETA = _pairs(
+    "rolling_beta", ("beta", "alpha", "r2"), "y on x: β = cov/var x, α = ȳ − βx̄, r² = cov²/(var x·var y)",
+    rolling_beta_step, "np.polyfit, statsmodels RollingOLS",
+)  # fmt: skip
+
+
+# -- order statistics -------------------------------------------------------------------------------------------------
+# f: [capacity] sorted values, then the ring; both as long as the window
+
+
+@njit(cache=True)
+def sorted_place(f, n, value):
+    """The first place among n sorted values that is not below a value."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) // 2
+        if f[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def sorted_insert(f, n, value):
+    place = sorted_place(f, n, value)
+    for k in range(n, place, -1):
+        f[k] = f[k - 1]
+    f[place] = value
+
+
+@njit(cache=True)
+def sorted_remove(f, n, value):
+    for k in range(sorted_place(f, n, value), n - 1):
+        f[k] = f[k + 1]
+
+
+@njit(cache=True)
+def quantile_of(f, n, prob):
+    """Type 7 of Hyndman & Fan: linear between order statistics, at (n − 1)·prob."""
+    h = (n - 1) * prob
+    low = math.floor(h)
+    if low >= n - 1:
+        return f[n - 1]
+    return f[low] + (h - low) * (f[low + 1] - f[low])
+
+
+@njit(cache=True)
+def sorted_row(f, i, t, value):
+    """A row into a window that is kept sorted, too; → whether there was no room."""
+    ring = i[CAPACITY]
+    while is_due(i, t):
+        sorted_remove(f, i[COUNT], f[ring + drop(i)])
+    if is_full(i):
+        return True
+    sorted_insert(f, i[COUNT], value)
+    f[ring + push(i, t)] = value
+    return False
+
+
+@njit(cache=True)
+def rolling_quantile_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not math.isfinite(x[0]):
+        return False
+    if sorted_row(f, i, t, x[0]):
+        return True
+    if is_ready(i):
+        y[0] = quantile_of(f, i[COUNT], p[0])
+    return False
+
+
+ROLLING_QUANTILE = Kernel(
+    name="rolling_quantile", module=__name__, formula="position h = (w−1)·prob, linear between order statistics (type 7)",
+    inputs=("x",), outputs=(Output("q"),),
+    parameters=(*window_parameter(), Parameter(name="prob", kind="float", default=0.5, low=0.0, high=1.0)),
+    step=rolling_quantile_step,
+    start=lambda values: windowed(values, own=0, parameters=[values["prob"]], mirrored=True),
+    grow=growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
+    oracle="pandas rolling.quantile, np.quantile", source="Hyndman & Fan 1996",
+)  # fmt: skip
+
+
+@njit(cache=True)
+def median_deviation(f, n, center):
+    """The median of |x − center| over n sorted values, center their median: two runs outward, merged."""
+    right = sorted_place(f, n, center)
+    left = right - 1
+    below = 0.0
+    for k in range(n // 2 + 1):
+        take_left = right >= n or (left >= 0 and center - f[left] <= f[right] - center)
+        if take_left:
+            distance = center - f[left]
+            left -= 1
+        else:
+            distance = f[right] - center
+            right += 1
+        if k == n // 2:
+            return distance if n % 2 else 0.5 * (below + distance)
+        below = distance
+    return math.nan
+
+
+@njit(cache=True)
+def robust_hampel_step(f, i, p, t, x, y):
+    value = x[0]
+    no_output(y)
+    if not math.isfinite(value):
+        return False
+    if sorted_row(f, i, t, value):
+        return True
+    if not is_ready(i):
+        return False
+    n = i[COUNT]
+    median = quantile_of(f, n, 0.5)
+    mad = 1.482602218505602 * median_deviation(f, n, median)
+    if mad > 0.0:
+        y[2] = (value - median) / mad
+        y[1] = 1.0 if abs(value - median) > p[0] * mad else 0.0
+    else:
+        y[1] = 1.0 if value != median else 0.0
+    y[0] = median if y[1] == 1.0 else value
+    return False
+
+
+ROBUST_HAMPEL = Kernel(
+    name="robust_hampel", module=__name__,
+    formula="MAD = 1.4826·median|x − med|; flag if |x − med| > k·MAD; clean = med where flagged", inputs=("x",),
+    outputs=(Output("clean"), Output("flag", "int8"), Output("score")),
+    parameters=(*window_parameter(21, fewest=1), Parameter(name="k", kind="float", default=3.0, above=0.0)),
+    step=robust_hampel_step,
+    start=lambda values: windowed(values, own=0, parameters=[values["k"]], mirrored=True),
+    grow=growing(0, mirrored=True), first="w", cost="O(w)",
+    oracle='naive median and MAD; SciPy median_abs_deviation(scale="normal")',
+    source="Hampel 1974; Davies & Gather 1993",
+    differs="The window is trailing: the textbook's is centred and looks ahead. A flat window has no score.",
+)  # fmt: skip
+
+
+# -- frac_diff --------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def frac_diff_step(f, i, p, t, x, y):
+    """i: head, count; f: the last K values; p: the weights."""
+    y[0] = math.nan
+    if not math.isfinite(x[0]):
+        return False
+    k = p.shape[0]
+    i[0] = i[0] + 1 if i[0] + 1 < k else 0
+    f[i[0]] = x[0]
+    i[1] = min(i[1] + 1, k)
+    if i[1] == k:
+        total, slot = 0.0, i[0]
+        for j in range(k):
+            total += p[j] * f[slot]
+            slot = slot - 1 if slot > 0 else k - 1
+        y[0] = total
+    return False
+
+
+def _frac_diff_start(values: Values) -> Start:
+    weights = [1.0]
+    while len(weights) < values["max_lags"]:
+        weight = -weights[-1] * (values["d"] - len(weights) + 1) / len(weights)
+        if abs(weight) < values["tau"]:
+            break
+        weights.append(weight)
+    return Start(np.zeros(len(weights)), np.zeros(2, dtype=np.int64), np.array(weights))
+
+
+FRAC_DIFF = Kernel(
+    name="frac_diff", module=__name__,
+    formula="y = Σ_{j<K} ω_j x₋ⱼ, ω₀ = 1, ω_j = −ω_{j−1}(d−j+1)/j, K the first j with |ω_j| < tau", inputs=("x",),
+    outputs=(Output("y"),),
+    parameters=(
+        Parameter(name="d", kind="float", default=0.4, low=0.0, high=2.0),
+        Parameter(name="tau", kind="float", default=1e-4, above=0.0, below=1.0),
+        Parameter(name="max_lags", kind="int", default=1000, low=1),
+    ),
+    step=frac_diff_step, start=_frac_diff_start, first="K", cost="O(K)", oracle="naive convolution; d = 0, 1 exact",
+    source="Hosking 1981; López de Prado 2018 ch. 5 (fixed width)",
+)  # fmt: skip
+
+KERNELS = (
+    LOG_RETURNS, WELFORD_MEAN_VAR, EWMA, EWCOV, EWCORR, ROLLING_ZSCORE, ROBUST_HAMPEL, FRAC_DIFF, ROLLING_COV, ROLLING_CORR,
+    ROLLING_BETA, ROLLING_QUANTILE,
+)  # fmt: skip

@@ -1,0 +1,209 @@
+"""Kernels at work: over a column at once, or over micro-batches with the state carried from one to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Floats, Ints, Kernel, KernelError, Start
+from oneprice.compute.kernels.generated import answers_of, rows_of
+from oneprice.compute.kernels.registry import find
+
+Outputs = dict[str, NDArray[Any]]
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    kernel: str
+    version: int
+    parameters: dict[str, Any]
+    f: bytes
+    i: bytes
+    last_ns: int
+
+
+class Streaming:
+    """One kernel with its parameters and its state.
+
+    >>> import numpy as np
+    >>> mean = Streaming("ewma", alpha=0.5)
+    >>> mean.update(x=np.array([1.0, 2.0]))["mean"].tolist()
+    [1.0, 1.5]
+    >>> mean.update(x=np.array([3.0]))["mean"].tolist()
+    [2.25]
+    """
+
+    def __init__(self, kernel: str | Kernel, **parameters: Any) -> None:
+        """KernelError for an unknown kernel or a parameter that cannot be used."""
+        self.kernel = find(kernel) if isinstance(kernel, str) else kernel
+        self.parameters = parameters
+        start = self.kernel.start(self.kernel.values(parameters))
+        self._f, self._i, self._p, self._by_time = start
+        self._run = rows_of(self.kernel) if self.kernel.ready is None else answers_of(self.kernel)
+        self._last_ns = -(1 << 63)
+
+    def update(self, t: ArrayLike | None = None, **columns: ArrayLike) -> Outputs:
+        """The outputs of the next rows, by name: one a row, or for kernels that answer when something ends (bars, labels) one
+        an answer. `t`: receive times in ns, which must not go back.
+
+        Inputs are columns of one length; a book (`bk`) is an array rows × 4 × levels: bid prices, bid quantities, ask prices,
+        ask quantities. KernelError names the argument that cannot be used.
+        """
+        x = stacked(self.kernel, columns)
+        times = self._times(t, len(x))
+        if self.kernel.ready is not None:
+            return typed(self.kernel, self._all_answers(times, x))
+        y = np.full((len(x), len(self.kernel.outputs)), np.nan)
+        self._all_rows(times, x, y)
+        return typed(self.kernel, y)
+
+    def save(self) -> bytes:
+        """Everything that it takes to go on elsewhere."""
+        return msgspec.msgpack.encode(
+            _Saved(
+                self.kernel.name, self.kernel.version, self.parameters, self._f.tobytes(), self._i.tobytes(), self._last_ns
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, saved: bytes) -> Streaming:
+        """The kernel as it was saved. KernelError for another version of its state, or for what is no state."""
+        try:
+            read = msgspec.msgpack.decode(saved, type=_Saved)
+        except (msgspec.MsgspecError, ValueError) as wrong:
+            raise KernelError(f"this is no saved kernel: {wrong}") from wrong
+        made = cls(read.kernel, **read.parameters)
+        if read.version != made.kernel.version:
+            raise KernelError(
+                f"{read.kernel}: the saved state is of version {read.version}, this is version {made.kernel.version}"
+            )
+        made._f, made._i = np.frombuffer(read.f).copy(), np.frombuffer(read.i, dtype=np.int64).copy()
+        made._last_ns = read.last_ns
+        return made
+
+    def merge(self, later: Streaming) -> Streaming:
+        """The state after these rows and then those of `later`, which began where this one ends."""
+        if self.kernel.merge is None:
+            raise KernelError(f"{self.kernel.name}: the states of two pieces cannot be merged")
+        if (later.kernel.name, later.parameters) != (self.kernel.name, self.parameters):
+            raise KernelError(f"{self.kernel.name}: only states of the same kernel and parameters can be merged")
+        made = Streaming(self.kernel, **self.parameters)
+        made._f, made._i, *_ = self.kernel.merge(
+            Start(self._f, self._i, self._p), Start(later._f, later._i, later._p)
+        )  # fmt: skip
+        made._last_ns = max(self._last_ns, later._last_ns)
+        return made
+
+    def _all_rows(self, times: Ints, x: Floats, y: Floats) -> None:
+        done = 0
+        while True:
+            done += self._run(self._f, self._i, self._p, times[done:], x[done:], y[done:])
+            if done == len(x):
+                return
+            assert self.kernel.grow is not None, self.kernel.name
+            self._f, self._i = self.kernel.grow(self._f, self._i)
+
+    def _all_answers(self, times: Ints, x: Floats) -> Floats:
+        width, row = len(self.kernel.outputs), np.zeros(len(self.kernel.outputs))
+        parts, done = [np.zeros((0, width))], 0
+        while True:
+            out = np.full((max(64, len(x) // 8), width), np.nan)
+            done, written = self._run(self._f, self._i, self._p, times, x, row, out, done)
+            parts.append(out[:written])
+            if written == len(out):
+                continue
+            if done == len(x):
+                return np.concatenate(parts)
+            assert self.kernel.grow is not None, self.kernel.name
+            self._f, self._i = self.kernel.grow(self._f, self._i)
+
+    def _times(self, t: ArrayLike | None, count: int) -> Ints:
+        times = times_of(self.kernel.name, t, count, is_needed=self.kernel.needs_time or self._by_time)
+        if count and times[0] < self._last_ns:
+            raise KernelError(f"{self.kernel.name}: t goes back at row 0, to {times[0]} from {self._last_ns}")
+        if t is not None and count:
+            self._last_ns = int(times[-1])
+        return times
+
+
+def compute(kernel: str | Kernel, t: ArrayLike | None = None, **given: Any) -> Outputs:
+    """A kernel over whole columns: inputs and parameters by name.
+
+    >>> compute("log_returns", p=[1.0, 1.0, 2.0])["r"].round(3).tolist()
+    [nan, 0.0, 0.693]
+    """
+    found = find(kernel) if isinstance(kernel, str) else kernel
+    columns = {name: value for name, value in given.items() if name in found.inputs}
+    parameters = {name: value for name, value in given.items() if name not in found.inputs}
+    return Streaming(found, **parameters).update(t, **columns)
+
+
+def stacked(kernel: Kernel, columns: Mapping[str, ArrayLike]) -> Floats:
+    """Columns as rows. KernelError for one that is missing, unknown, of another length or not numbers."""
+    for name in columns:
+        if name not in kernel.inputs:
+            raise KernelError(f"{kernel.name}: {name} is no input of it; its inputs are {', '.join(kernel.inputs)}")
+    parts: list[Floats] = []
+    for name in kernel.inputs:
+        if name not in columns:
+            raise KernelError(f"{kernel.name}: the input {name} is missing; its inputs are {', '.join(kernel.inputs)}")
+        parts.append(_column(kernel, name, columns[name]))
+    lengths = {name: len(part) for name, part in zip(kernel.inputs, parts, strict=True)}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise KernelError(f"{kernel.name}: the inputs differ in length: {told}")
+    return np.ascontiguousarray(np.concatenate([part if part.ndim == 2 else part[:, None] for part in parts], axis=1))
+
+
+def _column(kernel: Kernel, name: str, given: ArrayLike) -> Floats:
+    column = np.asarray(given)
+    if column.dtype.kind not in "fiub":
+        raise KernelError(f"{kernel.name}: {name} holds {column.dtype}; it must hold numbers")
+    column = column.astype(np.float64, copy=False)
+    if name == BOOK:
+        if column.ndim != 3 or column.shape[1] != 4:
+            raise KernelError(
+                f"{kernel.name}: {name} has the shape {column.shape}; it must be rows × 4 × levels: bid prices, "
+                "bid quantities, ask prices, ask quantities"
+            )
+        return column.reshape(len(column), 4 * column.shape[2])
+    if column.ndim != 1 and not name.isupper():
+        raise KernelError(f"{kernel.name}: {name} has the shape {column.shape}; it must be one column")
+    return column
+
+
+def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -> Ints:
+    """Receive times as int64. KernelError where they are missing, of another length, no whole numbers, or go back."""
+    if t is None:
+        if is_needed:
+            raise KernelError(f"{kernel}: t is missing: it needs the receive time of every row, in ns")
+        return np.zeros(count, dtype=np.int64)
+    times = np.asarray(t)
+    if times.dtype.kind == "M":
+        times = times.astype("datetime64[ns]").astype(np.int64)
+    if times.dtype.kind not in "iu" or times.ndim != 1:
+        raise KernelError(f"{kernel}: t holds {times.dtype}; it must be a column of whole nanoseconds (int64)")
+    if len(times) != count:
+        raise KernelError(f"{kernel}: t has {len(times)} rows, the inputs {count}")
+    back = np.flatnonzero(np.diff(times.astype(np.int64)) < 0)
+    if len(back):
+        row = int(back[0]) + 1
+        raise KernelError(f"{kernel}: t goes back at row {row}, to {times[row]} from {times[row - 1]}")
+    return times.astype(np.int64)
+
+
+def typed(kernel: Kernel, y: Floats) -> Outputs:
+    """Outputs by name, in their kinds."""
+    found: Outputs = {}
+    for k, output in enumerate(kernel.outputs):
+        column = y[:, k]
+        if output.kind == "int8":
+            found[output.name] = np.where(np.isnan(column), INT8_NONE, column).astype(np.int8)
+        elif output.kind == "int64":
+            found[output.name] = np.ascontiguousarray(column).view(np.int64)
+        else:
+            found[output.name] = column.copy()
+    return found

@@ -1,0 +1,195 @@
+"""Rings of the newest rows, in a kernel's own state: the last `w` observations, or those of the last so many nanoseconds.
+
+The integers of a windowed kernel begin with the places below, and end with the times of the ring's rows; its floats begin
+with whatever the kernel keeps and end with the ring's values, `columns` a row. All functions are compiled and inlined."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from oneprice.compute.kernels.definition import Floats, Grow, Ints, Parameter, Span, Start
+
+HEAD, COUNT, CAPACITY, SIZE, SPAN, REMOVED, FEWEST, SEEN = range(8)
+TIMES = 8  # places of a windowed kernel's own integers stand from here; the times of the ring behind them
+REBUILD_EVERY = 4_096  # removals, after which what was kept by adding and removing is made anew from the ring
+_FIRST_CAPACITY = 64
+
+
+def window_parameter(default: int | str = 100, *, name: str = "w", fewest: int = 1) -> tuple[Parameter, Parameter]:
+    """The parameters of a window: its length, and from how many observations on there is output."""
+    return (
+        Parameter(name=name, kind="window", default=default, low=fewest, help="observations, or a duration"),
+        Parameter(
+            name="min_obs", kind="int", low=fewest,
+            help=f"output from so many observations on; else from a full window on, of a duration from {fewest} on",
+        ),
+    )  # fmt: skip
+
+
+def windowed(
+    values: dict[str, Any], *, own: int, columns: int = 1, fewest: int = 1, parameters: list[float] | None = None,
+    name: str = "w", own_ints: int = 0, mirrored: bool = False,
+) -> Start:  # fmt: skip
+    """An empty window: `own` floats for the kernel (and as many as the ring has rows, where it is `mirrored`, e.g. to keep them
+    sorted), then a ring of `columns` values a row."""
+    w, min_obs = values[name], values["min_obs"]
+    by_time = isinstance(w, Span)
+    capacity = _FIRST_CAPACITY if by_time else int(w)
+    i = np.zeros(TIMES + own_ints + capacity, dtype=np.int64)
+    i[CAPACITY] = capacity
+    i[SIZE] = 0 if by_time else int(w)
+    i[SPAN] = w.ns if by_time else 0
+    i[FEWEST] = max(fewest, min_obs if min_obs is not None else (fewest if by_time else int(w)))
+    own += capacity if mirrored else 0
+    return Start(np.zeros(own + capacity * columns), i, np.array(parameters or [], dtype=np.float64), by_time)
+
+
+def growing(own: int, columns: int = 1, own_ints: int = 0, *, mirrored: bool = False) -> Grow:
+    """What enlarges such a state: twice the ring, its rows in order."""
+
+    def grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
+        capacity, count = int(i[CAPACITY]), int(i[COUNT])
+        kept = own + capacity if mirrored else own
+        moved = own + 2 * capacity if mirrored else own
+        places = (int(i[HEAD]) + np.arange(count)) % capacity
+        base = TIMES + own_ints
+        wider_f = np.concatenate([f[:kept], np.zeros(moved - kept + 2 * capacity * columns)])
+        wider_i = np.concatenate([i[:base], np.zeros(2 * capacity, dtype=np.int64)])
+        wider_f[moved : moved + count * columns] = f[kept:].reshape(capacity, columns)[places].ravel()
+        wider_i[base : base + count] = i[base:][places]
+        wider_i[HEAD], wider_i[CAPACITY] = 0, 2 * capacity
+        return wider_f, wider_i
+
+    return grow
+
+
+@njit(cache=True)
+def by_count(i):
+    return i[SPAN] == 0
+
+
+@njit(cache=True)
+def is_due(i, t, base=TIMES):
+    """Whether the oldest row has to go before a row of time t comes in."""
+    if i[COUNT] == 0:
+        return False
+    if i[SPAN] == 0:
+        return i[COUNT] >= i[SIZE]
+    return i[base + i[HEAD]] <= t - i[SPAN]
+
+
+@njit(cache=True)
+def is_full(i):
+    """Whether there is no room for another row (of a window in time)."""
+    return i[COUNT] == i[CAPACITY]
+
+
+@njit(cache=True)
+def drop(i):
+    """Let the oldest row go; → its slot."""
+    slot = i[HEAD]
+    i[HEAD] = slot + 1 if slot + 1 < i[CAPACITY] else 0
+    i[COUNT] -= 1
+    i[REMOVED] += 1
+    return slot
+
+
+@njit(cache=True)
+def push(i, t, base=TIMES):
+    """Take a row in; → its slot."""
+    slot = i[HEAD] + i[COUNT]
+    if slot >= i[CAPACITY]:
+        slot -= i[CAPACITY]
+    i[base + slot] = t
+    i[COUNT] += 1
+    return slot
+
+
+@njit(cache=True)
+def slot_at(i, k):
+    """The slot of the k-th oldest row."""
+    slot = i[HEAD] + k
+    return slot if slot < i[CAPACITY] else slot - i[CAPACITY]
+
+
+@njit(cache=True)
+def is_ready(i):
+    return i[COUNT] >= i[FEWEST]
+
+
+@njit(cache=True)
+def is_rebuild_due(i):
+    """Whether sums are to be made anew now; the count of removals begins again."""
+    if i[REMOVED] < REBUILD_EVERY:
+        return False
+    i[REMOVED] = 0
+    return True
+
+
+@njit(cache=True)
+def no_output(y):
+    for k in range(y.shape[0]):
+        y[k] = math.nan
+
+
+# -- a sum that loses nothing: f[at] the sum, f[at + 1] what rounding left behind (Neumaier 1974) -----------------------
+
+
+@njit(cache=True)
+def add_to(f, at, value):
+    total = f[at] + value
+    if abs(f[at]) >= abs(value):
+        f[at + 1] += (f[at] - total) + value
+    else:
+        f[at + 1] += (value - total) + f[at]
+    f[at] = total
+
+
+@njit(cache=True)
+def total_of(f, at):
+    return f[at] + f[at + 1]
+
+
+# -- mean and second moment of a window: f[at] the mean, f[at + 1] the sum of squared deviations; n before and after ----
+
+
+@njit(cache=True)
+def moments_add(f, at, n_after, value):
+    delta = value - f[at]
+    f[at] += delta / n_after
+    f[at + 1] += delta * (value - f[at])
+
+
+@njit(cache=True)
+def moments_remove(f, at, n_after, value):
+    if n_after == 0:
+        f[at] = 0.0
+        f[at + 1] = 0.0
+        return
+    delta = value - f[at]
+    f[at] -= delta / n_after
+    f[at + 1] = max(0.0, f[at + 1] - delta * (value - f[at]))
+
+
+@njit(cache=True)
+def moments_of(f, at, i, ring, columns=1, column=0):
+    """Make mean and second moment anew from the ring, in two passes."""
+    n = i[COUNT]
+    total = 0.0
+    for k in range(n):
+        total += f[ring + slot_at(i, k) * columns + column]
+    mean = total / n if n > 0 else 0.0
+    squares, rest = 0.0, 0.0
+    for k in range(n):
+        delta = f[ring + slot_at(i, k) * columns + column] - mean
+        squares += delta * delta
+        rest += delta
+    if n > 0:
+        mean += rest / n
+        squares -= rest * rest / n
+    f[at] = mean
+    f[at + 1] = squares

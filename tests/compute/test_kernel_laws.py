@@ -1,0 +1,191 @@
+"""Laws that every kernel keeps: cuts change nothing, nobody looks ahead, rows that cannot be used are as if they were not
+there, states are saved and merged, and an argument that cannot be used is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_world import HARD, columns_of, times
+
+from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Kernel, KernelError
+from oneprice.compute.kernels.registry import ALIASES, KERNELS, find
+from oneprice.compute.kernels.streaming import Streaming, compute
+
+N = 400
+# Parameters that make a kernel's windows short enough for N rows, and those that have no default.
+SHORT: dict[str, dict[str, Any]] = {}
+every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
+every_row_kernel = pytest.mark.parametrize(
+    "kernel",
+    [one for one in KERNELS.values() if one.ready is None],
+    ids=[n for n, k in KERNELS.items() if k.ready is None],
+)
+
+
+def made(kernel: Kernel) -> Streaming:
+    return Streaming(kernel, **SHORT.get(kernel.name, {}))
+
+
+def same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for name, column in ours.items():
+        assert column.tobytes() == np.asarray(theirs[name], dtype=column.dtype).tobytes(), name
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def cut(columns: dict[str, Any], where: slice) -> dict[str, Any]:
+    return {name: column[where] for name, column in columns.items()}
+
+
+def is_none(column: np.ndarray) -> np.ndarray:
+    if column.dtype == np.int8:
+        return column == INT8_NONE
+    return np.isnan(column) if column.dtype.kind == "f" else np.zeros(len(column), dtype=bool)
+
+
+@every_kernel
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, N), max_size=5))
+def test_micro_batches_are_the_batch(kernel: Kernel, seed: int, cuts: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    columns, t = columns_of(kernel, rng, N), times(rng, N)
+    whole = made(kernel).update(t, **columns)
+    streaming, parts = made(kernel), []
+    for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), N], strict=True):
+        parts.append(streaming.update(t[start:stop], **cut(columns, slice(start, stop))))
+    same(whole, joined(parts))
+
+
+@every_row_kernel
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10**6), until=st.integers(1, N - 1))
+def test_nobody_looks_ahead(kernel: Kernel, seed: int, until: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns, t = columns_of(kernel, rng, N), times(rng, N)
+    before = cut(made(kernel).update(t, **columns), slice(0, until))
+    poisoned = {name: column.copy() for name, column in columns.items()}
+    for column in poisoned.values():
+        column[until:] = rng.choice([np.nan, np.inf, -1e300, 0.0], column[until:].shape)
+    same(before, cut(made(kernel).update(t, **poisoned), slice(0, until)))
+
+
+@every_row_kernel
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10**6))
+def test_rows_that_cannot_be_used_are_as_if_they_were_not_there(kernel: Kernel, seed: int) -> None:
+    if kernel.name in {"lag", "diff"}:
+        pytest.skip("counts rows, not values: NaN passes through, by definition")
+    rng = np.random.default_rng(seed)
+    columns, t = columns_of(kernel, rng, N), times(rng, N)
+    bad = np.flatnonzero(rng.random(N) < 0.15)
+    spoiled = {name: column.copy() for name, column in columns.items()}
+    for row in bad:
+        name = rng.choice(sorted(spoiled))
+        spoiled[name][row] = rng.choice([np.nan, np.inf, -np.inf])
+    ours = made(kernel).update(t, **spoiled)
+    left = np.setdiff1d(np.arange(N), bad)
+    same(cut(ours, left), made(kernel).update(t[left], **cut(columns, left)))
+    for name, column in cut(ours, bad).items():
+        assert is_none(column).all(), name
+
+
+@every_kernel
+def test_no_rows_and_one_row(kernel: Kernel) -> None:
+    rng = np.random.default_rng(0)
+    columns, t = columns_of(kernel, rng, 1), times(rng, 1)
+    for name, column in made(kernel).update(t[:0], **cut(columns, slice(0, 0))).items():
+        assert len(column) == 0, name
+    assert {len(column) for column in made(kernel).update(t, **columns).values()} <= {0, 1}
+
+
+@every_row_kernel
+@pytest.mark.parametrize("kind", HARD)
+def test_hard_input_gives_numbers_or_none(kernel: Kernel, kind: str) -> None:
+    """Never an infinity, whatever comes in."""
+    rng = np.random.default_rng(3)
+    columns = {
+        name: HARD[kind](rng, N) if name != BOOK else columns_of(kernel, rng, N)[BOOK] for name in kernel.inputs
+    }  # fmt: skip
+    for name, column in made(kernel).update(times(rng, N), **columns).items():
+        assert not np.isinf(column.astype(float)).any(), name
+
+
+@every_kernel
+def test_a_saved_state_goes_on(kernel: Kernel) -> None:
+    rng = np.random.default_rng(5)
+    columns, t = columns_of(kernel, rng, N), times(rng, N)
+    streaming = made(kernel)
+    streaming.update(t[:150], **cut(columns, slice(0, 150)))
+    again = Streaming.load(streaming.save())
+    rest = cut(columns, slice(150, N))
+    same(streaming.update(t[150:], **rest), again.update(t[150:], **rest))
+
+
+@pytest.mark.parametrize("kernel", [one for one in KERNELS.values() if one.merge is not None], ids=lambda one: one.name)
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), at=st.integers(0, N))
+def test_states_of_two_pieces_merge(kernel: Kernel, seed: int, at: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns, t = columns_of(kernel, rng, N + 1), times(rng, N + 1)
+    whole, first, later = made(kernel), made(kernel), made(kernel)
+    whole.update(t[:N], **cut(columns, slice(0, N)))
+    first.update(t[:at], **cut(columns, slice(0, at)))
+    later.update(t[at:N], **cut(columns, slice(at, N)))
+    last = cut(columns, slice(N, N + 1))
+    ours, theirs = first.merge(later).update(t[N:], **last), whole.update(t[N:], **last)
+    for name, column in ours.items():
+        np.testing.assert_allclose(column, theirs[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@every_kernel
+def test_what_cannot_be_used_is_named(kernel: Kernel) -> None:
+    rng = np.random.default_rng(9)
+    columns, t = columns_of(kernel, rng, 5), times(rng, 5)
+    short = SHORT.get(kernel.name, {})
+    with pytest.raises(KernelError, match=f"{kernel.name}: the input {kernel.inputs[0]} is missing"):
+        Streaming(kernel, **short).update(t)
+    with pytest.raises(KernelError, match="nothing is no input of it"):
+        Streaming(kernel, **short).update(t, **columns, nothing=t)
+    with pytest.raises(KernelError, match=f"{kernel.name}: t goes back at row 1"):
+        Streaming(kernel, **short).update([5, 4, 4, 4, 4], **columns)
+    with pytest.raises(KernelError, match=f"{kernel.inputs[0]} holds <U|{kernel.inputs[0]} holds object"):
+        Streaming(kernel, **short).update(t, **(columns | {kernel.inputs[0]: np.array(["1"] * 5)}))
+    if len(kernel.inputs) > 1:
+        with pytest.raises(KernelError, match="differ in length"):
+            Streaming(kernel, **short).update(t[:4], **(columns | {kernel.inputs[-1]: columns[kernel.inputs[-1]][:4]}))
+    with pytest.raises(KernelError, match="unknown parameter 'nothing'"):
+        Streaming(kernel, **short, nothing=1)
+    for parameter in kernel.parameters:
+        for bound, beyond in (
+            (parameter.low, -1.0),
+            (parameter.high, 1.0),
+            (parameter.above, 0.0),
+            (parameter.below, 0.0),
+        ):
+            if bound is not None:
+                wrong = int(bound + beyond) if parameter.kind in ("int", "window") else bound + beyond
+                with pytest.raises(KernelError, match=f"{kernel.name}: {parameter.name}=.*it must be "):
+                    Streaming(kernel, **(short | {parameter.name: wrong}))
+
+
+def test_names_are_found_and_near_ones_told() -> None:
+    for alias, name in ALIASES.items():
+        assert find(alias) is KERNELS[name]
+    with pytest.raises(KernelError, match="unknown kernel 'ewm'; did you mean 'ewma'"):
+        find("ewm")
+    assert set(compute("ewma", x=[1.0, 2.0])) == {"mean"}
+
+
+@every_kernel
+def test_each_kernel_says_what_it_is(kernel: Kernel) -> None:
+    told = kernel.described()
+    assert all(told[key] for key in ("name", "family", "formula", "inputs", "outputs", "first", "cost", "oracle"))
+    assert all(parameter["allowed"] for parameter in told["parameters"])
