@@ -19,7 +19,7 @@ COMMANDS = {
     "validate-session": "validate", "recover": "recover", "capture-trades": "capture_trades",
     "capture-funding": "capture_funding", "export-vectorbt": "export", "export": "export", "query": "query",
     "report": "report", "import-recording": "recording", "replay": "recording", "emulate": "emulate", "decode": "decode",
-    "doctor": "doctor",
+    "kernels": "kernels", "doctor": "doctor",
 }  # fmt: skip
 
 

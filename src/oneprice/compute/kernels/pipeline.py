@@ -82,6 +82,7 @@ class Pipeline:
         self._moves = [self._moved(wanted, place) for wanted in sources]
         self._run = tick_of(kernels, self._moves)
         self._lay_out()
+        self._t, self._y = np.zeros(1, dtype=np.int64), np.zeros((1, len(names)))
         self._needs_time = any(one.by_time for one in self._starts) or any(kernel.needs_time for kernel in kernels)
         self._last_ns = -(1 << 63)
 
@@ -97,7 +98,8 @@ class Pipeline:
         """
         self._t[0] = t
         self._rows(self._t, row.reshape(1, -1), self._y)
-        return self._y[0]
+        row_of_outputs: Floats = self._y[0]
+        return row_of_outputs
 
     def update(self, t: ArrayLike | None = None, **columns: ArrayLike) -> dict[str, Floats]:
         """The features of the next rows, by name, as `Streaming.update` gives those of one kernel."""
@@ -152,7 +154,6 @@ class Pipeline:
         self._i = np.concatenate([np.zeros(0, dtype=np.int64), *(start.i for start in self._starts)])
         self._p = np.concatenate([np.zeros(0), *(start.p for start in self._starts)])
         self._w = np.zeros(at_w)
-        self._t, self._y = np.zeros(1, dtype=np.int64), np.zeros((1, at_y))
 
     def _moved(self, wanted: Mapping[str, str], place: Mapping[str, int]) -> list[tuple[str, int]]:
         moves: list[tuple[str, int]] = []

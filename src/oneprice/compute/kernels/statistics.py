@@ -12,6 +12,7 @@ from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Par
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
+    MOMENTS,
     by_count,
     drop,
     growing,
@@ -19,7 +20,9 @@ from oneprice.compute.kernels.windows import (
     is_full,
     is_ready,
     is_rebuild_due,
+    mean_of,
     moments_add,
+    moments_are_worn,
     moments_of,
     moments_remove,
     no_output,
@@ -69,7 +72,7 @@ def welford_mean_var_step(f, i, p, t, x, y):
     i[0] += 1
     moments_add(f, 0, i[0], value)
     y[0] = i[0]
-    y[1] = f[0]
+    y[1] = mean_of(f, 0)
     y[2] = f[1] / (i[0] - p[0]) if i[0] > p[0] else math.nan
     y[3] = math.sqrt(y[2])
     return False
@@ -77,9 +80,11 @@ def welford_mean_var_step(f, i, p, t, x, y):
 
 def _merge_welford(first: Start, later: Start) -> Start:
     n1, n2 = int(first.i[0]), int(later.i[0])
+    if n1 == 0:
+        return later
     f, i = first.f.copy(), first.i.copy()
     if n2:
-        delta = later.f[0] - first.f[0]
+        delta = later.f[0] + (later.f[2] - first.f[2]) - first.f[0]
         f[0] += delta * n2 / (n1 + n2)
         f[1] += later.f[1] + delta * delta * n1 * n2 / (n1 + n2)
         i[0] = n1 + n2
@@ -91,7 +96,7 @@ WELFORD_MEAN_VAR = Kernel(
     formula="δ = x − μ; n += 1; μ += δ/n; M += δ(x − μ); var = M/(n − ddof)", inputs=("x",),
     outputs=(Output("count"), Output("mean"), Output("var"), Output("std")),
     parameters=(Parameter(name="ddof", kind="int", default=1, low=0, high=1),), step=welford_mean_var_step,
-    start=lambda values: _plain(2, 1, values["ddof"]), first="1 (var 2)", oracle="NumPy, pandas expanding",
+    start=lambda values: _plain(MOMENTS, 1, values["ddof"]), first="1 (var 2)", oracle="NumPy, pandas expanding",
     source="Welford 1962; merge: Chan, Golub & LeVeque 1983", merge=_merge_welford,
 )  # fmt: skip
 
@@ -234,8 +239,8 @@ EWCORR = Kernel(
 
 @njit(cache=True)
 def window_moments(f, i, at, ring):
-    """Keep mean and second moment true: made anew from the ring now and then."""
-    if is_rebuild_due(i):
+    """Keep mean and second moment true: made anew from the ring now and then, and when their digits are gone."""
+    if is_rebuild_due(i) or moments_are_worn(f, at):
         moments_of(f, at, i, ring)
 
 
@@ -246,14 +251,14 @@ def zscore_outputs(f, i, y, value):
         no_output(y)
         return
     std = math.sqrt(f[1] / (n - 1))
-    y[0] = (value - f[0]) / std if std > 0.0 else math.nan
-    y[1] = f[0]
+    y[0] = (value - f[2] - f[0]) / std if std > 0.0 else math.nan
+    y[1] = mean_of(f, 0)
     y[2] = std
 
 
 @njit(cache=True)
 def rolling_zscore_step(f, i, p, t, x, y):
-    value, ring = x[0], 2
+    value, ring = x[0], MOMENTS
     if not math.isfinite(value):
         no_output(y)
         return False
@@ -279,46 +284,44 @@ ROLLING_ZSCORE = Kernel(
     outputs=(Output("z"), Output("mean"), Output("std")),
     parameters=(*window_parameter(fewest=2), Parameter(name="include_current", kind="bool", default=True)),
     step=rolling_zscore_step,
-    start=lambda values: windowed(values, own=2, fewest=2, parameters=[float(values["include_current"])]),
-    grow=growing(2), first="w", oracle="pandas rolling",
+    start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[float(values["include_current"])]),
+    grow=growing(MOMENTS), first="w", oracle="pandas rolling",
     differs="With the current value inside, |z| ≤ (w−1)/√w; an alarm wants include_current=False.",
 )  # fmt: skip
 
 
 # -- two series in one window -----------------------------------------------------------------------------------------
-# f: mean x, M xx, mean y, M yy, C xy, then the ring of (x, y)
+# f: the moments of x, those of y, the sum of products of their deviations, then the ring of (x, y)
 
-_PAIR = 5
+_X, _Y, _C, _PAIR = 0, MOMENTS, 2 * MOMENTS, 2 * MOMENTS + 1
 
 
 @njit(cache=True)
 def pair_add(f, n, a, b):
-    dx = a - f[0]
-    moments_add(f, 0, n, a)
-    f[4] += dx * (b - f[2] - (b - f[2]) / n)
-    moments_add(f, 2, n, b)
+    moments_add(f, _Y, n, b)
+    dx = a - f[_X + 2] - f[_X] if n > 1 else 0.0
+    moments_add(f, _X, n, a)
+    f[_C] = f[_C] + dx * (b - f[_Y + 2] - f[_Y]) if n > 1 else 0.0
 
 
 @njit(cache=True)
 def pair_remove(f, n, a, b):
     """n: how many are left."""
-    if n == 0:
-        f[0], f[1], f[2], f[3], f[4] = 0.0, 0.0, 0.0, 0.0, 0.0
-        return
-    old_y = f[2]
-    moments_remove(f, 0, n, a)
-    moments_remove(f, 2, n, b)
-    f[4] -= (a - f[0]) * (b - old_y)
+    dy = b - f[_Y + 2] - f[_Y]
+    moments_remove(f, _X, n, a)
+    moments_remove(f, _Y, n, b)
+    if n > 0:
+        f[_C] -= (a - f[_X + 2] - f[_X]) * dy
 
 
 @njit(cache=True)
-def pair_rebuild(f, i, ring):
-    moments_of(f, 0, i, ring, 2, 0)
-    moments_of(f, 2, i, ring, 2, 1)
-    f[4] = 0.0
+def pair_rebuild(f, i):
+    moments_of(f, _X, i, _PAIR, 2, 0)
+    moments_of(f, _Y, i, _PAIR, 2, 1)
+    f[_C] = 0.0
     for k in range(i[COUNT]):
-        slot = ring + 2 * slot_at(i, k)
-        f[4] += (f[slot] - f[0]) * (f[slot + 1] - f[2])
+        slot = _PAIR + 2 * slot_at(i, k)
+        f[_C] += (f[slot] - f[_X + 2] - f[_X]) * (f[slot + 1] - f[_Y + 2] - f[_Y])
 
 
 @njit(cache=True)
@@ -332,8 +335,8 @@ def pair_row(f, i, t, a, b):
     slot = _PAIR + 2 * push(i, t)
     f[slot], f[slot + 1] = a, b
     pair_add(f, i[COUNT], a, b)
-    if is_rebuild_due(i):
-        pair_rebuild(f, i, _PAIR)
+    if is_rebuild_due(i) or moments_are_worn(f, _X) or moments_are_worn(f, _Y):
+        pair_rebuild(f, i)
     return False
 
 
@@ -345,7 +348,7 @@ def rolling_cov_step(f, i, p, t, x, y):
     if pair_row(f, i, t, x[0], x[1]):
         return True
     if is_ready(i):
-        y[0] = f[4] / (i[COUNT] - 1)
+        y[0] = f[_C] / (i[COUNT] - 1)
     return False
 
 
@@ -356,8 +359,8 @@ def rolling_corr_step(f, i, p, t, x, y):
         return False
     if pair_row(f, i, t, x[0], x[1]):
         return True
-    if is_ready(i) and f[1] > 0.0 and f[3] > 0.0:
-        y[0] = min(1.0, max(-1.0, f[4] / math.sqrt(f[1]) / math.sqrt(f[3])))
+    if is_ready(i) and f[_X + 1] > 0.0 and f[_Y + 1] > 0.0:
+        y[0] = min(1.0, max(-1.0, f[_C] / math.sqrt(f[_X + 1]) / math.sqrt(f[_Y + 1])))
     return False
 
 
@@ -368,10 +371,10 @@ def rolling_beta_step(f, i, p, t, x, y):
         return False
     if pair_row(f, i, t, x[0], x[1]):
         return True
-    if is_ready(i) and f[1] > 0.0:
-        y[0] = f[4] / f[1]
-        y[1] = f[2] - y[0] * f[0]
-        y[2] = min(1.0, f[4] / f[1] * f[4] / f[3]) if f[3] > 0.0 else math.nan
+    if is_ready(i) and f[_X + 1] > 0.0:
+        y[0] = f[_C] / f[_X + 1]
+        y[1] = mean_of(f, _Y) - y[0] * mean_of(f, _X)
+        y[2] = min(1.0, y[0] * f[_C] / f[_Y + 1]) if f[_Y + 1] > 0.0 else math.nan
     return False
 
 

@@ -154,42 +154,64 @@ def total_of(f, at):
     return f[at] + f[at + 1]
 
 
-# -- mean and second moment of a window: f[at] the mean, f[at + 1] the sum of squared deviations; n before and after ----
+# -- mean and second moment of a window ---------------------------------------------------------------------------------
+# f[at]: mean less the origin, f[at + 1]: sum of squared deviations, f[at + 2]: origin (a value of the window, so that values
+# far from zero keep their digits), f[at + 3]: the largest sum since it was made anew.
+
+MOMENTS = 4
+_SHARE = 1e-4  # of the largest sum: what is left of it below this has lost too many digits, and is made anew
 
 
 @njit(cache=True)
 def moments_add(f, at, n_after, value):
-    delta = value - f[at]
+    if n_after == 1:
+        f[at], f[at + 1], f[at + 2], f[at + 3] = 0.0, 0.0, value, 0.0
+        return
+    offset = value - f[at + 2]
+    delta = offset - f[at]
     f[at] += delta / n_after
-    f[at + 1] += delta * (value - f[at])
+    f[at + 1] += delta * (offset - f[at])
+    f[at + 3] = max(f[at + 3], f[at + 1])
 
 
 @njit(cache=True)
 def moments_remove(f, at, n_after, value):
     if n_after == 0:
-        f[at] = 0.0
-        f[at + 1] = 0.0
-        return
-    delta = value - f[at]
+        return  # the next value begins anew
+    offset = value - f[at + 2]
+    delta = offset - f[at]
     f[at] -= delta / n_after
-    f[at + 1] = max(0.0, f[at + 1] - delta * (value - f[at]))
+    f[at + 1] = max(0.0, f[at + 1] - delta * (offset - f[at]))
+
+
+@njit(cache=True)
+def mean_of(f, at):
+    return f[at + 2] + f[at]
+
+
+@njit(cache=True)
+def moments_are_worn(f, at):
+    """Whether removals have left so little of the sum that its digits are gone."""
+    return f[at + 1] < _SHARE * f[at + 3]
 
 
 @njit(cache=True)
 def moments_of(f, at, i, ring, columns=1, column=0):
     """Make mean and second moment anew from the ring, in two passes."""
     n = i[COUNT]
+    if n == 0:
+        return
+    origin = f[ring + slot_at(i, 0) * columns + column]
     total = 0.0
     for k in range(n):
-        total += f[ring + slot_at(i, k) * columns + column]
-    mean = total / n if n > 0 else 0.0
+        total += f[ring + slot_at(i, k) * columns + column] - origin
+    mean = total / n
     squares, rest = 0.0, 0.0
     for k in range(n):
-        delta = f[ring + slot_at(i, k) * columns + column] - mean
+        delta = f[ring + slot_at(i, k) * columns + column] - origin - mean
         squares += delta * delta
         rest += delta
-    if n > 0:
-        mean += rest / n
-        squares -= rest * rest / n
-    f[at] = mean
-    f[at + 1] = squares
+    f[at] = mean + rest / n
+    f[at + 1] = squares - rest * rest / n
+    f[at + 2] = origin
+    f[at + 3] = f[at + 1]
