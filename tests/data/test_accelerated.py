@@ -104,7 +104,7 @@ async def test_a_quarter_of_an_hour_in_a_quarter_of_a_minute(tmp_path: Path, mon
     assert len(session.segments("tape")) in {3, 4}  # of five minutes, the last one hardly begun
     clocks = rows[kinds == int(Kind.CLOCK)]
     offsets_ns = clocks["ts_recv_ns"] - clocks["sequence"] // 2 - clocks["ts_venue_ns"]
-    assert FOR_S / 30.0 <= len(clocks) <= FOR_S / 30.0 + 5
+    assert 0.8 * FOR_S / 30.0 <= len(clocks) <= FOR_S / 30.0 + 5  # every half minute after the answer before
     assert (
         np.abs(offsets_ns) <= clocks["sequence"] // 2 + NS_PER_MS
     ).all()  # the offset is none, within the probe's error
