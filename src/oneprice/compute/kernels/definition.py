@@ -195,11 +195,12 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     grow: Grow | None = None
     merge: Merge | None = None
     version: int = 1  # of the state; a state of another one is refused
+    belongs_to: str = ""  # the family of a kernel whose module is not called after it
 
     @property
     def family(self) -> str:
-        """The last part of the module's name: statistics, volatility, …"""
-        return self.module.rpartition(".")[2]
+        """statistics, volatility, …: the last part of the module's name, unless it says otherwise."""
+        return self.belongs_to or self.module.rpartition(".")[2]
 
     def values(self, given: Mapping[str, Any]) -> Values:
         """The parameters with their defaults, checked. KernelError names the one that cannot be used."""

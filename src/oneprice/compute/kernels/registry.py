@@ -1,4 +1,4 @@
-"""All kernels by name. A family is one module; its `KERNELS` are listed here, and entry points may bring more."""
+"""All kernels by name: those of the modules below, in their order, and what entry points bring."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from importlib.metadata import entry_points
 from oneprice.compute.kernels.definition import Kernel, KernelError
 from oneprice.model.errors import unknown_name
 
-FAMILIES = (
-    "statistics",
-)  # fmt: skip
+MODULES = ("statistics", "statistics_windows")
 ENTRY_POINTS = "oneprice.kernels"
 
 
 def _ours() -> Iterable[Kernel]:
-    for family in FAMILIES:
-        yield from import_module(f"oneprice.compute.kernels.{family}").KERNELS
+    for module in MODULES:
+        yield from import_module(f"oneprice.compute.kernels.{module}").KERNELS
 
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _ours()}
