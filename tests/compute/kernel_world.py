@@ -50,7 +50,49 @@ def series(rng: np.random.Generator, n: int) -> Floats:
 
 
 # Families put the names of their own inputs here: name → columns for a generator and a length.
-SPECIAL: dict[str, Callable[[np.random.Generator, int], Floats]] = {}
+SPECIAL: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+    "flag": lambda rng, n: rng.choice([-1.0, 0.0, 1.0], n),
+    "event": lambda rng, n: (rng.random(n) < 0.4).astype(float),
+    "quote_volume": lambda rng, n: 1e6 * rng.random(n) * (rng.random(n) > 0.05),
+    "size": lambda rng, n: rng.integers(1, 2_000, n) / 10.0,
+    "side": lambda rng, n: rng.choice([-1.0, 1.0], n),
+    "spread_bps": lambda rng, n: np.abs(5.0 + rng.standard_normal(n)),
+}
+
+
+def between(low: float, high: float, *width: int) -> Callable[[np.random.Generator, int], Floats]:
+    return lambda rng, n: rng.uniform(low, high, (n, *width))
+
+
+# fx, crypto
+SPECIAL |= {name: between(99.0, 100.0) for name in ("b1", "b2", "b3", "fill")}
+SPECIAL |= {name: between(100.0, 101.0) for name in ("a1", "a2", "a3")}
+SPECIAL |= {name: between(0.5, 2.0) for name in ("x0", "x1", "conv", "tau")}
+SPECIAL |= {name: between(-1e-3, 2e-3) for name in ("rate", "r_base", "r_quote", "r_usd", "r_for")}
+SPECIAL |= {name: between(98.0, 102.0) for name in ("S", "F", "p0", "p1", "index", "mark", "last", "price")}
+SPECIAL |= {
+    "days": between(-1.0, 90.0), "vol": between(0.0, 1.0), "oi": between(1e3, 2e3), "notional": between(0.0, 1e5),
+    "fees_bps": between(0.0, 20.0), "term": between(0.0, 90.0),
+    "interval_h": lambda rng, n: rng.choice([1.0, 4.0, 8.0], n),
+    "fix": lambda rng, n: rng.choice([0.0, 1.0, -1.0], n, p=[0.9, 0.05, 0.05]),
+    # Whole ascending seconds, in step with `times`, which settle often.
+    "next_t": lambda rng, n: 1_769_083_200e9 + 20e9 * np.ceil(np.arange(1.0, n + 1.0) / 80.0 + rng.random()),
+    "YEARS": between(-0.1, 1.0, 3), "FUTURES": between(99.0, 103.0, 3), "METRICS": between(0.0, 30.0, 5),
+    "SIZES": between(0.0, 9.0, 2), "BID": between(99.0, 100.5, 2), "ASK": between(100.0, 101.0, 2),
+    "BID_QTY": between(-0.1, 2.0, 2), "ASK_QTY": between(-0.1, 2.0, 2), "FEE_BPS": between(-1.0, 5.0, 2),
+}  # fmt: skip
+# data quality, safety
+SPECIAL |= {
+    "id": lambda rng, n: np.cumsum(rng.integers(0, 3, n)).astype(float),
+    "t_venue": lambda rng, n: times(rng, n).astype(float),
+    "t_sent": lambda rng, n: times(rng, n) - rng.integers(10**11, 2 * 10**11, n) * 1.0,
+    "t_quote": lambda rng, n: times(rng, n) - rng.integers(10**11, 2 * 10**11, n) * 1.0,
+    "is_trade": lambda rng, n: rng.integers(0, 2, n).astype(float),
+    "vwap": prices,
+    "ref": prices,
+    "typical_q": lambda rng, n: rng.integers(1, 10, n) / 10.0,
+    "weight": lambda rng, n: rng.integers(0, 4, n).astype(float),
+}
 
 
 def columns_of(kernel: Kernel, rng: np.random.Generator, n: int) -> Columns:
@@ -67,4 +109,10 @@ HARD: dict[str, Callable[[np.random.Generator, int], Floats]] = {
     "alternating": lambda rng, n: np.where(np.arange(n) % 2 == 0, 1.0, -1.0),
     "ascending": lambda rng, n: np.arange(1.0, n + 1.0),
     "far from zero": lambda rng, n: 1e12 + rng.normal(0.0, 1.0, n),
+}
+
+SPECIAL |= {
+    "vol": lambda rng, n: 1e-3 * (0.1 + rng.random(n)),  # relative, over a row or so
+    "W": lambda rng, n: rng.dirichlet(np.ones(20), n),  # weights of twenty assets
+    "R": lambda rng, n: rng.normal(0.0, 1e-2, (n, 20)),  # and their returns
 }

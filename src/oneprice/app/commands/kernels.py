@@ -97,12 +97,15 @@ def run(
     """Compute a kernel over the columns of a file."""
     kernel = find(name)
     frame = _read(file)
-    sources = {one: one for one in kernel.inputs} | dict(_pair(one, "--input") for one in inputs or [])
+    values = {key: _value(kernel, key, text) for key, text in (_pair(one, "--param") for one in parameters or [])}
+    unread = kernel.unread(kernel.values(values))
+    sources = {one: one for one in kernel.inputs if one not in unread} | dict(
+        _pair(one, "--input") for one in inputs or []
+    )
     columns = {one: _column(frame, source, file).to_numpy() for one, source in sources.items()}
     times = None if time is None else _column(frame, time, file)
     if times is not None:
         times = times.dt.timestamp("ns") if times.dtype.is_temporal() else times
-    values = {key: _value(kernel, key, text) for key, text in (_pair(one, "--param") for one in parameters or [])}
     found = pl.DataFrame(compute(kernel, None if times is None else times.to_numpy(), **columns, **values))
     if out is not None:
         found.write_csv(out) if out.suffix == ".csv" else found.write_parquet(out)

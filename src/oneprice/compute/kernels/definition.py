@@ -46,6 +46,7 @@ _UNITS_NS = {
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
 INT8_NONE = -128  # what a row without a value is in an `int8` output
+NO_INTEGER = -(1 << 63)  # what stands for no value in an input of whole numbers
 
 
 class KernelError(InputError):
@@ -174,6 +175,11 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
 
     `first`: from which row on there is output. `cost`: of one update. `source`: the paper or venue rule of the formula.
     `differs`: where a widely copied implementation departs from it. `needs_time`: rows must come with their time.
+    `outputs_by`: the outputs where they depend on the parameters; `outputs` are then those of the defaults. `unread_by`: the
+    inputs that a step with these parameters does not look at; they may be left out. `widths_by`: how many columns each of the
+    matrix inputs must have; `alike`: those that have one number of columns, whatever it is. `integers`: inputs of whole numbers
+    that a float does not hold (times, ids); their bits stand in the step's `x`, and the smallest int64 (`NO_INTEGER`, NumPy's
+    NaT) for what is none. `optional`: inputs that may be left out, as if all were NaN.
     """
 
     name: str
@@ -191,16 +197,17 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     oracle: str
     aliases: tuple[str, ...] = ()
     needs_time: bool = False
+    alike: tuple[str, ...] = ()
+    integers: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     ready: Any = None
     grow: Grow | None = None
     merge: Merge | None = None
+    outputs_by: Callable[[Values], tuple[Output, ...]] | None = None
+    unread_by: Callable[[Values], tuple[str, ...]] | None = None
+    widths_by: Callable[[Values], Mapping[str, int]] | None = None
     version: int = 1  # of the state; a state of another one is refused
-    belongs_to: str = ""  # the family of a kernel whose module is not called after it
-
-    @property
-    def family(self) -> str:
-        """statistics, volatility, …: the last part of the module's name, unless it says otherwise."""
-        return self.belongs_to or self.module.rpartition(".")[2]
+    family: str = ""  # statistics, volatility, …: as the registry lists its module
 
     def values(self, given: Mapping[str, Any]) -> Values:
         """The parameters with their defaults, checked. KernelError names the one that cannot be used."""
@@ -212,6 +219,15 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
             name: parameter.read(self.name, given.get(name, parameter.default)) for name, parameter in known.items()
         }  # fmt: skip
 
+    def outputs_of(self, values: Values) -> tuple[Output, ...]:
+        return self.outputs if self.outputs_by is None else self.outputs_by(values)
+
+    def unread(self, values: Values) -> tuple[str, ...]:
+        return () if self.unread_by is None else self.unread_by(values)
+
+    def widths(self, values: Values) -> Mapping[str, int]:
+        return {} if self.widths_by is None else self.widths_by(values)
+
     def described(self) -> dict[str, Any]:
         """What the command line, the docs and other programs are told."""
         return {
@@ -219,5 +235,6 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
             "inputs": self.inputs, "outputs": [msgspec.structs.asdict(one) for one in self.outputs],
             "parameters": [msgspec.structs.asdict(one) | {"allowed": one.allowed} for one in self.parameters],
             "first": self.first, "cost": self.cost, "source": self.source, "differs": self.differs, "oracle": self.oracle,
-            "needs_time": self.needs_time, "merges": self.merge is not None,
+            "needs_time": self.needs_time, "integers": self.integers, "optional": self.optional,
+            "merges": self.merge is not None,
         }  # fmt: skip

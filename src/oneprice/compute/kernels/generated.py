@@ -21,7 +21,7 @@ from oneprice.compute.uncounted import uncounted
 from {module} import {step} as step
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def run(f, i, p, t, x, y):
     """Rows done; fewer than there are when the state has to grow first."""
     f, i, p, t, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(t), uncounted(x), uncounted(y)
@@ -37,7 +37,7 @@ from oneprice.compute.uncounted import uncounted
 from {module} import {step} as step, {ready} as ready
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def run(f, i, p, t, x, y, out, begin):
     """(rows done, answers written). Fewer rows than there are: the state has to grow, or `out` is full."""
     f, i, p, t = uncounted(f), uncounted(i), uncounted(p), uncounted(t)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from oneprice.compute.kernels.definition import BOOK, Floats, Ints, KernelError
 from oneprice.compute.kernels.generated import tick_of
 from oneprice.compute.kernels.registry import find
-from oneprice.compute.kernels.streaming import times_of
+from oneprice.compute.kernels.streaming import bits_of, times_of
 from oneprice.model.errors import unknown_name
 
 _F, _F_END, _I, _I_END, _P, _P_END, _W, _Y, _Y_END = range(9)
@@ -53,8 +53,11 @@ class Pipeline:
         self._places_of_outputs: dict[str, int] = {}
         names: list[str] = []
         columns: dict[str, None] = {}
+        self._integers: set[str] = set()
         sources: list[dict[str, str]] = []
-        for feature, kernel in zip(features, kernels, strict=True):
+        checked = [kernel.values(feature.parameters) for feature, kernel in zip(features, kernels, strict=True)]
+        self._widths = [len(kernel.outputs_of(values)) for kernel, values in zip(kernels, checked, strict=True)]
+        for feature, kernel, values in zip(features, kernels, checked, strict=True):
             if feature.name in self._places_of_outputs:
                 raise KernelError(f"two features are called {feature.name}")
             for given in feature.sources:
@@ -63,20 +66,22 @@ class Pipeline:
                         unknown_name("input", given, kernel.inputs, where=f"{feature.name} ({kernel.name})")
                     )
             wanted = {name: feature.sources.get(name, name) for name in kernel.inputs}
+            for name in kernel.unread(values):  # whatever comes there is not looked at
+                wanted[name] = feature.sources.get(name, wanted[kernel.inputs[0]])
             sources.append(wanted)
             columns |= {one: None for one in wanted.values() if one not in self._places_of_outputs and one != BOOK}
+            self._integers |= {wanted[name] for name in kernel.integers}
             self._places_of_outputs[feature.name] = len(names)
-            for output in kernel.outputs:
-                name = feature.name if len(kernel.outputs) == 1 else f"{feature.name}.{output.name}"
+            outputs = kernel.outputs_of(values)
+            for output in outputs:
+                name = feature.name if len(outputs) == 1 else f"{feature.name}.{output.name}"
                 self._places_of_outputs[name] = len(names)
                 names.append(name)
         if levels == 0 and any(BOOK in wanted.values() for wanted in sources):
             raise KernelError("a feature needs the book (bk): say how many levels a row carries")
         self.columns = (*columns, *((BOOK,) if levels else ()))
         self.outputs = tuple(names)
-        self._starts = [
-            kernel.start(kernel.values(feature.parameters)) for feature, kernel in zip(features, kernels, strict=True)
-        ]  # fmt: skip
+        self._starts = [kernel.start(values) for kernel, values in zip(kernels, checked, strict=True)]
         self._kernels = kernels
         place = {name: at for at, name in enumerate(columns)}
         self._moves = [self._moved(wanted, place) for wanted in sources]
@@ -142,10 +147,10 @@ class Pipeline:
         """All states in two arrays, all parameters in a third, and where each begins and ends."""
         places = np.zeros((len(self._starts) + 1, 9), dtype=np.int64)
         at_f = at_i = at_p = at_w = at_y = 0
-        for number, (start, kernel, moved) in enumerate(zip(self._starts, self._kernels, self._moves, strict=True)):
+        for number, (start, width, moved) in enumerate(zip(self._starts, self._widths, self._moves, strict=True)):
             places[number] = (
                 at_f, at_f + len(start.f), at_i, at_i + len(start.i), at_p, at_p + len(start.p), at_w, at_y,
-                at_y + len(kernel.outputs),
+                at_y + width,
             )  # fmt: skip
             at_f, at_i, at_p = places[number, [_F_END, _I_END, _P_END]].tolist()
             at_w, at_y = at_w + len(moved), int(places[number, _Y_END])
@@ -169,7 +174,12 @@ class Pipeline:
     def _stacked(self, columns: Mapping[str, ArrayLike]) -> Floats:
         if set(columns) != set(self.columns):
             raise KernelError(f"pipeline: its columns are {', '.join(self.columns)}; given were {', '.join(columns)}")
-        parts = [np.asarray(columns[name], dtype=np.float64) for name in self.columns]
+        parts = [
+            np.asarray(
+                bits_of(np.asarray(columns[name])) if name in self._integers else columns[name], dtype=np.float64
+            )
+            for name in self.columns
+        ]
         if len({len(part) for part in parts}) > 1:
             told = ", ".join(f"{name} {len(part)}" for name, part in zip(self.columns, parts, strict=True))
             raise KernelError(f"pipeline: the columns differ in length: {told}")

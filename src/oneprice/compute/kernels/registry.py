@@ -1,4 +1,4 @@
-"""All kernels by name: those of the modules below, in their order, and what entry points bring."""
+"""All kernels by name: those of the families below, in their order, and what entry points bring."""
 
 from __future__ import annotations
 
@@ -6,16 +6,32 @@ from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 
+import msgspec
+
 from oneprice.compute.kernels.definition import Kernel, KernelError
 from oneprice.model.errors import unknown_name
 
-MODULES = ("statistics", "statistics_windows")
+FAMILIES = {  # family → its modules
+    "statistics": ("statistics", "statistics_windows"),
+    "microstructure": ("microstructure", "microstructure_book", "microstructure_flow"),
+    "volatility": ("volatility", "tick_volatility"),
+    "liquidity": ("liquidity",),
+    "fx": ("fx",),
+    "crypto": ("crypto", "crypto_venues"),
+    "momentum": ("momentum", "filters"),
+    "features": ("features", "shapes"),
+    "transforms": ("transforms", "bars"),
+    "quality": ("quality",),
+    "safety": ("safety",),
+}
 ENTRY_POINTS = "oneprice.kernels"
 
 
 def _ours() -> Iterable[Kernel]:
-    for module in MODULES:
-        yield from import_module(f"oneprice.compute.kernels.{module}").KERNELS
+    for family, modules in FAMILIES.items():
+        for module in modules:
+            for kernel in import_module(f"oneprice.compute.kernels.{module}").KERNELS:
+                yield msgspec.structs.replace(kernel, family=family)
 
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _ours()}

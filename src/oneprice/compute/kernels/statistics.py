@@ -14,7 +14,7 @@ from oneprice.compute.kernels.windows import MOMENTS, mean_of, moments_add, no_o
 # -- log_returns ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def log_returns_step(f, i, p, t, x, y):
     price = x[0]
     if not (math.isfinite(price) and price > 0.0):
@@ -42,7 +42,7 @@ LOG_RETURNS = Kernel(
 # -- welford_mean_var -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def welford_mean_var_step(f, i, p, t, x, y):
     value = x[0]
     if not math.isfinite(value):
@@ -108,7 +108,7 @@ def _forgetting(values: Values, floats: int) -> Start:
     return _plain(floats, 2, alpha, tau_ns, float(values["adjust"]))._replace(by_time=way == "tau_s")
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def weight_now(i, p, t):
     """The newest value's weight; i[1] is the time of the value before."""
     weight = p[0] if p[1] == 0.0 else -math.expm1(-(t - i[1]) / p[1])
@@ -116,7 +116,7 @@ def weight_now(i, p, t):
     return weight
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def ewma_step(f, i, p, t, x, y):
     value = x[0]
     if not math.isfinite(value):
@@ -145,13 +145,13 @@ EWMA = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def covariance_add(f, at, alpha, dx, dy):
     """c = (1 − α)(c + α·dx·dy), with both differences from the means before."""
     f[at] = (1.0 - alpha) * (f[at] + alpha * dx * dy)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def ewcov_step(f, i, p, t, x, y):
     a, b = x[0], x[1]
     if not (math.isfinite(a) and math.isfinite(b)):
@@ -183,7 +183,7 @@ EWCOV = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def ewcorr_step(f, i, p, t, x, y):
     a, b = x[0], x[1]
     if not (math.isfinite(a) and math.isfinite(b)):
@@ -216,7 +216,7 @@ EWCORR = Kernel(
 # -- frac_diff --------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def frac_diff_step(f, i, p, t, x, y):
     """i: head, count; f: the last K values; p: the weights."""
     y[0] = math.nan

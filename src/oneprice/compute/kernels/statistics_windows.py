@@ -31,19 +31,17 @@ from oneprice.compute.kernels.windows import (
     windowed,
 )
 
-_FAMILY = "statistics"
-
 # -- one window -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def window_moments(f, i, at, ring):
     """Keep mean and second moment true: made anew from the ring now and then, and when their digits are gone."""
     if is_rebuild_due(i) or moments_are_worn(f, at):
         moments_of(f, at, i, ring)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def zscore_outputs(f, i, y, value):
     n = i[COUNT]
     if not is_ready(i) or n < 2:
@@ -55,7 +53,7 @@ def zscore_outputs(f, i, y, value):
     y[2] = std
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def rolling_zscore_step(f, i, p, t, x, y):
     value, ring = x[0], MOMENTS
     if not math.isfinite(value):
@@ -79,7 +77,7 @@ def rolling_zscore_step(f, i, p, t, x, y):
 
 
 ROLLING_ZSCORE = Kernel(
-    name="rolling_zscore", module=__name__, belongs_to=_FAMILY, formula="(x − ⟨x⟩)/std over w", inputs=("x",),
+    name="rolling_zscore", module=__name__, formula="(x − ⟨x⟩)/std over w", inputs=("x",),
     outputs=(Output("z"), Output("mean"), Output("std")),
     parameters=(*window_parameter(fewest=2), Parameter(name="include_current", kind="bool", default=True)),
     step=rolling_zscore_step,
@@ -92,10 +90,10 @@ ROLLING_ZSCORE = Kernel(
 # -- two series in one window -----------------------------------------------------------------------------------------
 # f: the moments of x, those of y, the sum of products of their deviations, then the ring of (x, y)
 
-_X, _Y, _C, _PAIR = 0, MOMENTS, 2 * MOMENTS, 2 * MOMENTS + 1
+_X, _Y, _C, PAIR = 0, MOMENTS, 2 * MOMENTS, 2 * MOMENTS + 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def pair_add(f, n, a, b):
     moments_add(f, _Y, n, b)
     dx = a - f[_X + 2] - f[_X] if n > 1 else 0.0
@@ -103,7 +101,7 @@ def pair_add(f, n, a, b):
     f[_C] = f[_C] + dx * (b - f[_Y + 2] - f[_Y]) if n > 1 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def pair_remove(f, n, a, b):
     """n: how many are left."""
     dy = b - f[_Y + 2] - f[_Y]
@@ -113,33 +111,60 @@ def pair_remove(f, n, a, b):
         f[_C] -= (a - f[_X + 2] - f[_X]) * dy
 
 
-@njit(cache=True)
-def pair_rebuild(f, i):
-    moments_of(f, _X, i, _PAIR, 2, 0)
-    moments_of(f, _Y, i, _PAIR, 2, 1)
+@njit(cache=True, forceinline=True)
+def pair_rebuild(f, i, ring):
+    moments_of(f, _X, i, ring, 2, 0)
+    moments_of(f, _Y, i, ring, 2, 1)
     f[_C] = 0.0
     for k in range(i[COUNT]):
-        slot = _PAIR + 2 * slot_at(i, k)
+        slot = ring + 2 * slot_at(i, k)
         f[_C] += (f[slot] - f[_X + 2] - f[_X]) * (f[slot + 1] - f[_Y + 2] - f[_Y])
 
 
-@njit(cache=True)
-def pair_row(f, i, t, a, b):
+@njit(cache=True, forceinline=True)
+def pair_is_worn(f):
+    return moments_are_worn(f, _X) or moments_are_worn(f, _Y)
+
+
+@njit(cache=True, forceinline=True)
+def pair_covariance(f, n):
+    return f[_C] / (n - 1)
+
+
+@njit(cache=True, forceinline=True)
+def pair_line(f):
+    """Slope, intercept and r² of y on x; NaN where x does not move, r² NaN where y does not."""
+    if f[_X + 1] <= 0.0:
+        return math.nan, math.nan, math.nan
+    slope = f[_C] / f[_X + 1]
+    r2 = min(1.0, slope * f[_C] / f[_Y + 1]) if f[_Y + 1] > 0.0 else math.nan
+    return slope, mean_of(f, _Y) - slope * mean_of(f, _X), r2
+
+
+@njit(cache=True, forceinline=True)
+def pair_products(f, n):
+    """Σx², Σxy, Σy², not centered."""
+    a, b = mean_of(f, _X), mean_of(f, _Y)
+    return f[_X + 1] + n * a * a, f[_C] + n * a * b, f[_Y + 1] + n * b * b
+
+
+@njit(cache=True, forceinline=True)
+def pair_row(f, i, t, a, b, ring=PAIR):
     """A row into the window of pairs; → whether there was no room."""
     while is_due(i, t):
-        slot = _PAIR + 2 * drop(i)
+        slot = ring + 2 * drop(i)
         pair_remove(f, i[COUNT], f[slot], f[slot + 1])
     if is_full(i):
         return True
-    slot = _PAIR + 2 * push(i, t)
+    slot = ring + 2 * push(i, t)
     f[slot], f[slot + 1] = a, b
     pair_add(f, i[COUNT], a, b)
-    if is_rebuild_due(i) or moments_are_worn(f, _X) or moments_are_worn(f, _Y):
-        pair_rebuild(f, i)
+    if is_rebuild_due(i) or pair_is_worn(f):
+        pair_rebuild(f, i, ring)
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def rolling_cov_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not (math.isfinite(x[0]) and math.isfinite(x[1])):
@@ -147,11 +172,11 @@ def rolling_cov_step(f, i, p, t, x, y):
     if pair_row(f, i, t, x[0], x[1]):
         return True
     if is_ready(i):
-        y[0] = f[_C] / (i[COUNT] - 1)
+        y[0] = pair_covariance(f, i[COUNT])
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def rolling_corr_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not (math.isfinite(x[0]) and math.isfinite(x[1])):
@@ -163,26 +188,24 @@ def rolling_corr_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def rolling_beta_step(f, i, p, t, x, y):
     no_output(y)
     if not (math.isfinite(x[0]) and math.isfinite(x[1])):
         return False
     if pair_row(f, i, t, x[0], x[1]):
         return True
-    if is_ready(i) and f[_X + 1] > 0.0:
-        y[0] = f[_C] / f[_X + 1]
-        y[1] = mean_of(f, _Y) - y[0] * mean_of(f, _X)
-        y[2] = min(1.0, y[0] * f[_C] / f[_Y + 1]) if f[_Y + 1] > 0.0 else math.nan
+    if is_ready(i):
+        y[0], y[1], y[2] = pair_line(f)
     return False
 
 
 def _pairs(name: str, outputs: tuple[str, ...], formula: str, step: Any, oracle: str) -> Kernel:
     return Kernel(
-        name=name, module=__name__, belongs_to=_FAMILY, formula=formula, inputs=("x", "y"),
+        name=name, module=__name__, formula=formula, inputs=("x", "y"),
         outputs=tuple(Output(one) for one in outputs),
         parameters=window_parameter(fewest=2), step=step,
-        start=lambda values: windowed(values, own=_PAIR, columns=2, fewest=2), grow=growing(_PAIR, 2), first="w",
+        start=lambda values: windowed(values, own=PAIR, columns=2, fewest=2), grow=growing(PAIR, 2), first="w",
         oracle=oracle,
     )  # fmt: skip
 
@@ -201,7 +224,7 @@ ROLLING_BETA = _pairs(
 # f: [capacity] sorted values, then the ring; both as long as the window
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def sorted_place(f, n, value):
     """The first place among n sorted values that is not below a value."""
     low, high = 0, n
@@ -214,7 +237,7 @@ def sorted_place(f, n, value):
     return low
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def sorted_insert(f, n, value):
     place = sorted_place(f, n, value)
     for k in range(n, place, -1):
@@ -222,13 +245,13 @@ def sorted_insert(f, n, value):
     f[place] = value
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def sorted_remove(f, n, value):
     for k in range(sorted_place(f, n, value), n - 1):
         f[k] = f[k + 1]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def quantile_of(f, n, prob):
     """Type 7 of Hyndman & Fan: linear between order statistics, at (n − 1)·prob."""
     h = (n - 1) * prob
@@ -238,7 +261,7 @@ def quantile_of(f, n, prob):
     return f[low] + (h - low) * (f[low + 1] - f[low])
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def sorted_row(f, i, t, value):
     """A row into a window that is kept sorted, too; → whether there was no room."""
     ring = i[CAPACITY]
@@ -251,7 +274,7 @@ def sorted_row(f, i, t, value):
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def rolling_quantile_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -264,7 +287,7 @@ def rolling_quantile_step(f, i, p, t, x, y):
 
 
 ROLLING_QUANTILE = Kernel(
-    name="rolling_quantile", module=__name__, belongs_to=_FAMILY,
+    name="rolling_quantile", module=__name__,
     formula="position h = (w−1)·prob, linear between order statistics (type 7)",
     inputs=("x",), outputs=(Output("q"),),
     parameters=(*window_parameter(), Parameter(name="prob", kind="float", default=0.5, low=0.0, high=1.0)),
@@ -275,7 +298,7 @@ ROLLING_QUANTILE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def median_deviation(f, n, center):
     """The median of |x − center| over n sorted values, center their median: two runs outward, merged."""
     right = sorted_place(f, n, center)
@@ -295,7 +318,7 @@ def median_deviation(f, n, center):
     return math.nan
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def robust_hampel_step(f, i, p, t, x, y):
     value = x[0]
     no_output(y)
@@ -318,7 +341,7 @@ def robust_hampel_step(f, i, p, t, x, y):
 
 
 ROBUST_HAMPEL = Kernel(
-    name="robust_hampel", module=__name__, belongs_to=_FAMILY,
+    name="robust_hampel", module=__name__,
     formula="MAD = 1.4826·median|x − med|; flag if |x − med| > k·MAD; clean = med where flagged", inputs=("x",),
     outputs=(Output("clean"), Output("flag", "int8"), Output("score")),
     parameters=(*window_parameter(21, fewest=1), Parameter(name="k", kind="float", default=3.0, above=0.0)),

@@ -9,7 +9,17 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Floats, Ints, Kernel, KernelError, Start
+from oneprice.compute.kernels.definition import (
+    BOOK,
+    INT8_NONE,
+    NO_INTEGER,
+    Floats,
+    Ints,
+    Kernel,
+    KernelError,
+    Output,
+    Start,
+)
 from oneprice.compute.kernels.generated import answers_of, rows_of
 from oneprice.compute.kernels.registry import find
 
@@ -40,7 +50,11 @@ class Streaming:
         """KernelError for an unknown kernel or a parameter that cannot be used."""
         self.kernel = find(kernel) if isinstance(kernel, str) else kernel
         self.parameters = parameters
-        start = self.kernel.start(self.kernel.values(parameters))
+        values = self.kernel.values(parameters)
+        start = self.kernel.start(values)
+        self.outputs = self.kernel.outputs_of(values)
+        self._unread = self.kernel.unread(values)
+        self._widths = self.kernel.widths(values)
         self._f, self._i, self._p, self._by_time = start
         self._run = rows_of(self.kernel) if self.kernel.ready is None else answers_of(self.kernel)
         self._last_ns = -(1 << 63)
@@ -52,13 +66,17 @@ class Streaming:
         Inputs are columns of one length; a book (`bk`) is an array rows × 4 × levels: bid prices, bid quantities, ask prices,
         ask quantities. KernelError names the argument that cannot be used.
         """
-        x = stacked(self.kernel, columns)
+        x = stacked(self.kernel, columns, self._unread)
+        for name, width in self._widths.items():
+            shape = np.shape(columns[name])
+            if shape[1:] != (width,):
+                raise KernelError(f"{self.kernel.name}: {name} has the shape {shape}; it must be rows × {width}")
         times = self._times(t, len(x))
         if self.kernel.ready is not None:
-            return typed(self.kernel, self._all_answers(times, x))
-        y = np.full((len(x), len(self.kernel.outputs)), np.nan)
+            return typed(self.outputs, self._all_answers(times, x))
+        y = np.full((len(x), len(self.outputs)), np.nan)
         self._all_rows(times, x, y)
-        return typed(self.kernel, y)
+        return typed(self.outputs, y)
 
     def save(self) -> bytes:
         """Everything that it takes to go on elsewhere."""
@@ -107,7 +125,7 @@ class Streaming:
             self._f, self._i = self.kernel.grow(self._f, self._i)
 
     def _all_answers(self, times: Ints, x: Floats) -> Floats:
-        width, row = len(self.kernel.outputs), np.zeros(len(self.kernel.outputs))
+        width, row = len(self.outputs), np.zeros(len(self.outputs))
         parts, done = [np.zeros((0, width))], 0
         while True:
             out = np.full((max(64, len(x) // 8), width), np.nan)
@@ -141,11 +159,14 @@ def compute(kernel: str | Kernel, t: ArrayLike | None = None, **given: Any) -> O
     return Streaming(found, **parameters).update(t, **columns)
 
 
-def stacked(kernel: Kernel, columns: Mapping[str, ArrayLike]) -> Floats:
-    """Columns as rows. KernelError for one that is missing, unknown, of another length or not numbers."""
+def stacked(kernel: Kernel, columns: Mapping[str, ArrayLike], unread: tuple[str, ...] = ()) -> Floats:
+    """Columns as rows, NaN for those that may be left out: the optional ones and those that nobody reads. KernelError for one
+    that is missing, unknown, of another length or not numbers."""
     for name in columns:
         if name not in kernel.inputs:
             raise KernelError(f"{kernel.name}: {name} is no input of it; its inputs are {', '.join(kernel.inputs)}")
+    length = len(np.asarray(next(iter(columns.values()), ())))
+    columns = {name: np.full(length, np.nan) for name in (*kernel.optional, *unread)} | dict(columns)
     parts: list[Floats] = []
     for name in kernel.inputs:
         if name not in columns:
@@ -155,11 +176,16 @@ def stacked(kernel: Kernel, columns: Mapping[str, ArrayLike]) -> Floats:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise KernelError(f"{kernel.name}: the inputs differ in length: {told}")
+    widths = [parts[kernel.inputs.index(name)].shape[1:] for name in kernel.alike]
+    if len(set(widths)) > 1:
+        raise KernelError(f"{kernel.name}: {' and '.join(kernel.alike)} must have the same number of columns")
     return np.ascontiguousarray(np.concatenate([part if part.ndim == 2 else part[:, None] for part in parts], axis=1))
 
 
 def _column(kernel: Kernel, name: str, given: ArrayLike) -> Floats:
     column = np.asarray(given)
+    if name in kernel.integers:
+        column = bits_of(column)
     if column.dtype.kind not in "fiub":
         raise KernelError(f"{kernel.name}: {name} holds {column.dtype}; it must hold numbers")
     column = column.astype(np.float64, copy=False)
@@ -173,6 +199,19 @@ def _column(kernel: Kernel, name: str, given: ArrayLike) -> Floats:
     if column.ndim != 1 and not name.isupper():
         raise KernelError(f"{kernel.name}: {name} has the shape {column.shape}; it must be one column")
     return column
+
+
+def bits_of(column: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers (or datetimes, in ns) as floats of the same bits; what no int64 holds is `NO_INTEGER`. Columns of another
+    kind as they are."""
+    if column.dtype.kind == "M":
+        return column.astype("datetime64[ns]").astype(np.int64).view(np.float64)
+    if column.dtype.kind in "iub":
+        return column.astype(np.int64).view(np.float64)
+    if column.dtype.kind != "f":
+        return column
+    is_whole = np.abs(column) < 2.0**63  # not of NaN
+    return np.where(is_whole, np.rint(np.where(is_whole, column, 0.0)).astype(np.int64), NO_INTEGER).view(np.float64)
 
 
 def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -> Ints:
@@ -195,10 +234,10 @@ def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -
     return times.astype(np.int64)
 
 
-def typed(kernel: Kernel, y: Floats) -> Outputs:
+def typed(outputs: tuple[Output, ...], y: Floats) -> Outputs:
     """Outputs by name, in their kinds."""
     found: Outputs = {}
-    for k, output in enumerate(kernel.outputs):
+    for k, output in enumerate(outputs):
         column = y[:, k]
         if output.kind == "int8":
             found[output.name] = np.where(np.isnan(column), INT8_NONE, column).astype(np.int8)

@@ -67,12 +67,12 @@ def growing(own: int, columns: int = 1, own_ints: int = 0, *, mirrored: bool = F
     return grow
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def by_count(i):
     return i[SPAN] == 0
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def is_due(i, t, base=TIMES):
     """Whether the oldest row has to go before a row of time t comes in."""
     if i[COUNT] == 0:
@@ -82,13 +82,13 @@ def is_due(i, t, base=TIMES):
     return i[base + i[HEAD]] <= t - i[SPAN]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def is_full(i):
     """Whether there is no room for another row (of a window in time)."""
     return i[COUNT] == i[CAPACITY]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def drop(i):
     """Let the oldest row go; → its slot."""
     slot = i[HEAD]
@@ -98,7 +98,7 @@ def drop(i):
     return slot
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def push(i, t, base=TIMES):
     """Take a row in; → its slot."""
     slot = i[HEAD] + i[COUNT]
@@ -109,19 +109,19 @@ def push(i, t, base=TIMES):
     return slot
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def slot_at(i, k):
     """The slot of the k-th oldest row."""
     slot = i[HEAD] + k
     return slot if slot < i[CAPACITY] else slot - i[CAPACITY]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def is_ready(i):
     return i[COUNT] >= i[FEWEST]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def is_rebuild_due(i):
     """Whether sums are to be made anew now; the count of removals begins again."""
     if i[REMOVED] < REBUILD_EVERY:
@@ -130,7 +130,7 @@ def is_rebuild_due(i):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def no_output(y):
     for k in range(y.shape[0]):
         y[k] = math.nan
@@ -139,7 +139,7 @@ def no_output(y):
 # -- a sum that loses nothing: f[at] the sum, f[at + 1] what rounding left behind (Neumaier 1974) -----------------------
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def add_to(f, at, value):
     total = f[at] + value
     if abs(f[at]) >= abs(value):
@@ -149,9 +149,71 @@ def add_to(f, at, value):
     f[at] = total
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def total_of(f, at):
     return f[at] + f[at + 1]
+
+
+# -- sums over a window: for each column of its ring three places, a sum as above and the largest term since it was made ----
+
+SUM = 3
+_SPENT = 1e-16  # of the largest term: a sum below this may be what rounding left of terms that are gone
+
+
+@njit(cache=True, forceinline=True)
+def sum_add(f, at, term):
+    add_to(f, at, term)
+    f[at + 2] = max(f[at + 2], abs(term))
+
+
+@njit(cache=True, forceinline=True)
+def sum_clear(f, at):
+    f[at], f[at + 1], f[at + 2] = 0.0, 0.0, 0.0
+
+
+@njit(cache=True, forceinline=True)
+def sum_is_worn(f, at):
+    """Its digits may be those of rounding, or it ran out of the range of numbers. A sum that is 0 to the bit is good."""
+    total = total_of(f, at)
+    return not (total == 0.0 or abs(total) >= _SPENT * f[at + 2])
+
+
+@njit(cache=True, forceinline=True)
+def sum_of(f, at, i, ring, columns=1, column=0):
+    """Make the sum anew from the ring."""
+    sum_clear(f, at)
+    for k in range(i[COUNT]):
+        sum_add(f, at, f[ring + slot_at(i, k) * columns + column])
+
+
+@njit(cache=True, forceinline=True)
+def sums_drop(f, i, at, ring, columns=1):
+    """Let the oldest row go, and take it off the sums at f[at]."""
+    slot = ring + columns * drop(i)
+    for column in range(columns):
+        add_to(f, at + SUM * column, -f[slot + column])
+
+
+@njit(cache=True, forceinline=True)
+def sums_keep(f, i, at, ring, columns=1):
+    """Make the sums anew from the ring now and then, and when their digits are gone."""
+    is_old = is_rebuild_due(i)
+    for column in range(columns):
+        if is_old or sum_is_worn(f, at + SUM * column):
+            sum_of(f, at + SUM * column, i, ring, columns, column)
+
+
+@njit(cache=True, forceinline=True)
+def sum_row(f, i, t, term):
+    """A term into a window that is its sum, at f[0], and a ring; → whether there was no room."""
+    while is_due(i, t):
+        sums_drop(f, i, 0, SUM)
+    if is_full(i):
+        return True
+    f[SUM + push(i, t)] = term
+    sum_add(f, 0, term)
+    sums_keep(f, i, 0, SUM)
+    return False
 
 
 # -- mean and second moment of a window ---------------------------------------------------------------------------------
@@ -162,7 +224,7 @@ MOMENTS = 4
 _SHARE = 1e-4  # of the largest sum: what is left of it below this has lost too many digits, and is made anew
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def moments_add(f, at, n_after, value):
     if n_after == 1:
         f[at], f[at + 1], f[at + 2], f[at + 3] = 0.0, 0.0, value, 0.0
@@ -174,7 +236,7 @@ def moments_add(f, at, n_after, value):
     f[at + 3] = max(f[at + 3], f[at + 1])
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def moments_remove(f, at, n_after, value):
     if n_after == 0:
         return  # the next value begins anew
@@ -184,18 +246,18 @@ def moments_remove(f, at, n_after, value):
     f[at + 1] = max(0.0, f[at + 1] - delta * (offset - f[at]))
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def mean_of(f, at):
     return f[at + 2] + f[at]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def moments_are_worn(f, at):
     """Whether removals have left so little of the sum that its digits are gone."""
     return f[at + 1] < _SHARE * f[at + 3]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def moments_of(f, at, i, ring, columns=1, column=0):
     """Make mean and second moment anew from the ring, in two passes."""
     n = i[COUNT]

@@ -1,0 +1,354 @@
+"""Liquidity: what volume does to the price, what the spread is when no quotes are seen, what an order would cost now, and how
+soon the spread recovers."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from oneprice.compute.kernels.definition import BOOK, Kernel, Output, Parameter, Start, Values
+from oneprice.compute.kernels.rows import plain
+from oneprice.compute.kernels.statistics_windows import (
+    PAIR,
+    pair_add,
+    pair_covariance,
+    pair_is_worn,
+    pair_line,
+    pair_products,
+    pair_remove,
+    pair_row,
+)
+from oneprice.compute.kernels.volatility import is_range
+from oneprice.compute.kernels.windows import (
+    COUNT,
+    SUM,
+    TIMES,
+    add_to,
+    drop,
+    growing,
+    is_due,
+    is_full,
+    is_ready,
+    is_rebuild_due,
+    no_output,
+    push,
+    slot_at,
+    sum_add,
+    sum_clear,
+    sum_is_worn,
+    sum_row,
+    total_of,
+    window_parameter,
+    windowed,
+)
+
+# -- kyle_lambda ------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def kyle_lambda_step(f, i, p, t, x, y):
+    """p: with intercept, square roots."""
+    change, quantity, mid = x[0], x[1], x[2]
+    no_output(y)
+    if not (math.isfinite(change) and math.isfinite(quantity) and 0.0 < mid < math.inf):
+        return False
+    million = 1e6 / mid
+    if p[1] == 1.0:
+        quantity = math.copysign(math.sqrt(abs(quantity)), quantity)
+        million = math.sqrt(million)
+    if pair_row(f, i, t, quantity, change):
+        return True
+    if not is_ready(i):
+        return False
+    if p[0] == 1.0:
+        y[0], _, y[1] = pair_line(f)
+    else:
+        xx, xy, yy = pair_products(f, i[COUNT])
+        y[0] = xy / xx if xx > 0.0 else math.nan
+        y[1] = min(1.0, y[0] * xy / yy) if yy > 0.0 else math.nan
+    y[2] = 1e4 * y[0] * million / mid
+    return False
+
+
+KYLE_LAMBDA = Kernel(
+    name="kyle_lambda", module=__name__,
+    formula="slope of the mid's change dm on the signed quantity sq of the same interval (sqrt: on sign(sq)·√|sq|), r²; "
+    "bps_per_million = 1e4·λ·(1e6/m)/m, of a million in quote currency (sqrt: √(1e6/m))",
+    inputs=("dm", "sq", "m"), outputs=(Output("lambda"), Output("r2"), Output("bps_per_million")),
+    parameters=(
+        *window_parameter(50, fewest=2),
+        Parameter(name="intercept", kind="bool", default=True, help="false: the line goes through the origin"),
+        Parameter(name="transform", kind="choice", default="none", choices=("none", "sqrt")),
+    ),
+    step=kyle_lambda_step,
+    start=lambda values: windowed(
+        values, own=PAIR, columns=2, fewest=2,
+        parameters=[float(values["intercept"]), float(values["transform"] == "sqrt")],
+    ),
+    grow=growing(PAIR, 2), first="w", oracle="np.polyfit", source="Kyle 1985; square root: Hasbrouck 2009",
+    differs="λ is a price change per quantity, so it takes changes of the mid, not returns; the mid m itself only tells λ in "
+    "bps. Through the origin r² is not centered, as there is no mean in the line.",
+)  # fmt: skip
+
+
+# -- amihud_illiquidity -----------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def amihud_illiquidity_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not 0.0 < x[1] < math.inf:
+        return False
+    ratio = abs(x[0]) / x[1]
+    if not math.isfinite(ratio):
+        return False
+    if sum_row(f, i, t, ratio):
+        return True
+    if is_ready(i):
+        y[0] = p[0] * total_of(f, 0) / i[COUNT]
+    return False
+
+
+AMIHUD_ILLIQUIDITY = Kernel(
+    name="amihud_illiquidity", module=__name__, formula="scale·⟨|r|/quote_volume⟩", inputs=("r", "quote_volume"),
+    outputs=(Output("illiq"),),
+    parameters=(*window_parameter(20), Parameter(name="scale", kind="float", default=1e6, above=0.0)),
+    step=amihud_illiquidity_step, start=lambda values: windowed(values, own=SUM, parameters=[values["scale"]]),
+    grow=growing(SUM), first="w", oracle="pandas", source="Amihud 2002",
+    differs="Intervals without volume are left out, window and all: they have no ratio, and 0 would call them liquid.",
+)  # fmt: skip
+
+
+# -- roll_spread ------------------------------------------------------------------------------------------------------
+# f: the moments of pairs of successive changes, then the ring of prices
+
+
+@njit(cache=True, forceinline=True)
+def two_changes(f, i, k):
+    """The k-th oldest price's pair: the change after it and the next."""
+    middle = f[PAIR + slot_at(i, k + 1)]
+    return middle - f[PAIR + slot_at(i, k)], f[PAIR + slot_at(i, k + 2)] - middle
+
+
+@njit(cache=True, forceinline=True)
+def roll_spread_step(f, i, p, t, x, y):
+    price = x[0]
+    no_output(y)
+    if not 0.0 < price < math.inf:
+        return False
+    while is_due(i, t):
+        oldest, pairs = f[PAIR + drop(i)], i[COUNT] - 2
+        if pairs >= 0:
+            middle = f[PAIR + slot_at(i, 0)]
+            pair_remove(f, pairs, middle - oldest, f[PAIR + slot_at(i, 1)] - middle)
+    if is_full(i):
+        return True
+    f[PAIR + push(i, t)] = price
+    pairs = i[COUNT] - 2
+    if pairs > 0:
+        change, following = two_changes(f, i, pairs - 1)
+        pair_add(f, pairs, change, following)
+        if is_rebuild_due(i) or pair_is_worn(f):
+            for k in range(pairs):
+                change, following = two_changes(f, i, k)
+                pair_add(f, k + 1, change, following)
+    if is_ready(i):
+        covariance = pair_covariance(f, pairs)
+        if covariance < 0.0:
+            y[0] = 2.0 * math.sqrt(-covariance)
+        elif p[0] == 1.0:
+            y[0] = 0.0
+        y[1] = 1e4 * y[0] / price
+    return False
+
+
+ROLL_SPREAD = Kernel(
+    name="roll_spread", module=__name__,
+    formula="abs = 2√(−c), c the covariance (ddof 1) of successive changes among w prices; bps = 1e4·abs/p", inputs=("p",),
+    outputs=(Output("abs"), Output("bps")),
+    parameters=(
+        *window_parameter(100, fewest=4),
+        Parameter(name="negative", kind="choice", default="nan", choices=("nan", "zero"), help="where c ≥ 0"),
+    ),
+    step=roll_spread_step,
+    start=lambda values: windowed(values, own=PAIR, fewest=4, parameters=[float(values["negative"] == "zero")]),
+    grow=growing(PAIR), first="w", oracle="np.cov", source="Roll 1984",
+    differs="Both changes of a pair have their own mean over the same pairs: w prices, w−1 changes, w−2 pairs.",
+)  # fmt: skip
+
+
+# -- corwin_schultz_spread --------------------------------------------------------------------------------------------
+# f: the sum of the estimates, the last bar's ln²(H/L), H, L and C (0: none), the ring of estimates (NaN: left out)
+
+_LAST, _ESTIMATES = SUM, SUM + 4
+_USED, _RING = TIMES, TIMES + 1
+
+
+@njit(cache=True, forceinline=True)
+def two_bar_spread(squares, high, low):
+    """S of two bars: β = squares, and the high and low of both. As 3 − 2√2 = (√2 − 1)², α = (1 + √2)(√β − √γ)."""
+    alpha = (1.0 + math.sqrt(2.0)) * (math.sqrt(squares) - math.log(high / low))
+    less = 1.0 - math.exp(-abs(alpha))  # 2(e^α − 1)/(1 + e^α), without an overflow
+    return math.copysign(2.0 * less / (2.0 - less), alpha)
+
+
+@njit(cache=True, forceinline=True)
+def corwin_schultz_spread_step(f, i, p, t, x, y):
+    """p: what to do with negative estimates (0 keep, 1 take as 0, 2 leave out), whether to adjust for gaps."""
+    high, low, close = x[0], x[1], x[2]
+    y[0] = math.nan
+    if not (is_range(high, low) and 0.0 < close < math.inf):
+        return False
+    log_range = math.log(high / low)
+    if f[_LAST + 3] == 0.0:
+        f[_LAST], f[_LAST + 1], f[_LAST + 2], f[_LAST + 3] = log_range * log_range, high, low, close
+        return False
+    while is_due(i, t, _RING):
+        oldest = f[_ESTIMATES + drop(i)]
+        if not math.isnan(oldest):
+            add_to(f, 0, -oldest)
+            i[_USED] -= 1
+    if is_full(i):
+        return True
+    gap, before = 0.0, f[_LAST + 3]
+    if p[1] == 1.0:
+        gap = before - high if before > high else before - low if before < low else 0.0
+    squares = f[_LAST] + (math.log((high + gap) / (low + gap)) ** 2 if gap != 0.0 else log_range * log_range)
+    spread = two_bar_spread(squares, max(f[_LAST + 1], high + gap), min(f[_LAST + 2], low + gap))
+    f[_LAST], f[_LAST + 1], f[_LAST + 2], f[_LAST + 3] = log_range * log_range, high, low, close
+    if spread < 0.0 and p[0] != 0.0:
+        spread = 0.0 if p[0] == 1.0 else math.nan
+    f[_ESTIMATES + push(i, t, _RING)] = spread
+    if not math.isnan(spread):
+        sum_add(f, 0, spread)
+        i[_USED] += 1
+    if is_rebuild_due(i) or sum_is_worn(f, 0):
+        sum_clear(f, 0)
+        for k in range(i[COUNT]):
+            estimate = f[_ESTIMATES + slot_at(i, k)]
+            if not math.isnan(estimate):
+                sum_add(f, 0, estimate)
+    if is_ready(i) and i[_USED] > 0:
+        y[0] = max(0.0, 1e4 * total_of(f, 0) / i[_USED])
+    return False
+
+
+_NEGATIVE = ("mean_floor", "zero", "nan")
+CORWIN_SCHULTZ_SPREAD = Kernel(
+    name="corwin_schultz_spread", module=__name__,
+    formula="β = ln²(H₁/L₁) + ln²(H₂/L₂), γ = ln²(max H/min L), α = (√(2β) − √β)/(3−2√2) − √(γ/(3−2√2)), "
+    "S = 2(e^α − 1)/(1 + e^α); the mean of w such, not below 0, in bps",
+    inputs=("H", "L", "C"), outputs=(Output("spread_bps"),),
+    parameters=(
+        *window_parameter(20),
+        Parameter(
+            name="negative", kind="choice", default="mean_floor", choices=_NEGATIVE,
+            help="estimates below 0: into the mean, which has 0 as its floor; as 0, as in the paper; or left out of the mean",
+        ),
+        Parameter(name="gap_adjust", kind="bool", default=True, help="move a bar that opened beyond the last close back to it"),
+    ),
+    step=corwin_schultz_spread_step,
+    start=lambda values: windowed(
+        values, own=_ESTIMATES, own_ints=1,
+        parameters=[float(_NEGATIVE.index(values["negative"])), float(values["gap_adjust"])],
+    ),
+    grow=growing(_ESTIMATES, 1, 1), first="w+1", oracle="naive loop", source="Corwin & Schultz 2012",
+    differs="β is of two bars. Taking each negative estimate as 0 first, as in the paper, overstates the spread: a simulated "
+    "1.00 % reads 1.40 %, against 1.01 %.",
+)  # fmt: skip
+
+
+# -- sweep_cost -------------------------------------------------------------------------------------------------------
+
+_ROUNDING = 1e-12  # of the size: what is left below this is rounding, not quantity
+
+
+@njit(cache=True, forceinline=True)
+def sweep_cost_step(f, i, p, t, x, y):
+    """p: 1 when the size is in quote currency. Levels without a price or quantity are not there."""
+    size, side, levels = x[0], x[1], (x.shape[0] - 2) // 4
+    no_output(y)
+    bids, asks = 2, 2 + 2 * levels
+    if not (0.0 < size < math.inf and (side == 1.0 or side == -1.0)):
+        return False
+    if not (0.0 < x[bids] <= x[asks] < math.inf and x[bids + levels] > 0.0 and x[asks + levels] > 0.0):
+        return False
+    left, base, quote = size, 0.0, 0.0
+    begin = asks if side > 0.0 else bids
+    for k in range(begin, begin + levels):
+        price, quantity = x[k], x[k + levels]
+        if math.isnan(price) or math.isnan(quantity) or quantity == 0.0:
+            continue
+        if not (0.0 < price < math.inf and 0.0 < quantity < math.inf):
+            return False
+        taken = min(left, quantity * price if p[0] == 1.0 else quantity)
+        left -= taken
+        base += taken / price if p[0] == 1.0 else taken
+        quote += taken if p[0] == 1.0 else taken * price
+        if left <= _ROUNDING * size:
+            left = 0.0
+            break
+    if base == 0.0:  # so small a size that it is nothing at this price
+        return False
+    y[0] = quote / base
+    y[2] = (size - left) / size
+    if left == 0.0:
+        mid = 0.5 * (x[bids] + x[asks])
+        y[1] = side * (y[0] - mid) / mid * 1e4
+    return False
+
+
+SWEEP_COST = Kernel(
+    name="sweep_cost", module=__name__,
+    formula="walk the levels of the other side; vwap of what is filled; cost_bps = side·(vwap − m)/m·1e4", cost="O(L)",
+    inputs=("size", "side", BOOK),
+    outputs=(Output("vwap"), Output("cost_bps", help="NaN where the levels do not suffice"), Output("filled", help="share")),
+    parameters=(Parameter(name="unit", kind="choice", default="base", choices=("base", "quote"), help="of the size"),),
+    step=sweep_cost_step, start=lambda values: plain(0, 0, float(values["unit"] == "quote")),
+    first="1", oracle="naive walk",
+    differs="Levels that do not suffice give no cost, only the part that they fill. side: +1 buys. A crossed book gives NaN.",
+)  # fmt: skip
+
+
+# -- resiliency -------------------------------------------------------------------------------------------------------
+# f: the moments of pairs (spread before, its change), the last spread (NaN: none), the ring of pairs
+
+
+@njit(cache=True, forceinline=True)
+def resiliency_step(f, i, p, t, x, y):
+    spread, before = x[0], f[PAIR]
+    no_output(y)
+    if not math.isfinite(spread):
+        return False
+    if not math.isnan(before) and pair_row(f, i, t, before, spread - before, PAIR + 1):
+        return True
+    f[PAIR] = spread
+    if is_ready(i):
+        slope, _, _ = pair_line(f)
+        y[0] = -slope
+        if -1.0 < slope < 0.0:
+            y[1] = -math.log(2.0) / math.log(1.0 + slope) * p[0]
+    return False
+
+
+def _resiliency_start(values: Values) -> Start:
+    start = windowed(values, own=PAIR + 1, columns=2, fewest=2, parameters=[values["step_s"]])
+    start.f[PAIR] = math.nan
+    return start
+
+
+RESILIENCY = Kernel(
+    name="resiliency", module=__name__,
+    formula="Δd = c − κd₋ + ε by least squares over w changes; half_life_s = ln 2/−ln(1 − κ)·step_s", inputs=("spread_bps",),
+    outputs=(Output("kappa"), Output("half_life_s", help="NaN where κ is not in (0, 1)")),
+    parameters=(
+        *window_parameter(200, fewest=3),
+        Parameter(name="step_s", kind="float", default=1.0, above=0.0, help="seconds between rows"),
+    ),
+    step=resiliency_step, start=_resiliency_start, grow=growing(PAIR + 1, 2), first="w+1", oracle="statsmodels OLS",
+    source="Kempf, Mayston & Yadav 2009",
+    differs="Rows must come on an even grid of step_s. The constant takes the spread's level; no mean is subtracted before.",
+)  # fmt: skip
+
+KERNELS = (KYLE_LAMBDA, AMIHUD_ILLIQUIDITY, ROLL_SPREAD, CORWIN_SCHULTZ_SPREAD, SWEEP_COST, RESILIENCY)

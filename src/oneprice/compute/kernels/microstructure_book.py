@@ -1,0 +1,315 @@
+"""Microstructure of the book: imbalance, mid, slope and order flow over several levels.
+
+A level without quantity is missing, whatever its price says. A book can be used when no quantity among the levels that are
+read is negative or NaN, every level that is there has a price above 0, and its best bid is not above its best ask."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from oneprice.compute.kernels.definition import (
+    BOOK,
+    Floats,
+    Ints,
+    Kernel,
+    KernelError,
+    Output,
+    Parameter,
+    Start,
+    Values,
+)
+from oneprice.compute.kernels.microstructure import flow
+from oneprice.compute.kernels.rows import is_price, is_qty, stateless
+from oneprice.compute.kernels.windows import (
+    CAPACITY,
+    COUNT,
+    SEEN,
+    SUM,
+    growing,
+    is_due,
+    is_full,
+    is_ready,
+    no_output,
+    push,
+    sum_add,
+    sums_drop,
+    sums_keep,
+    total_of,
+    window_parameter,
+    windowed,
+)
+
+_LEVELS = Parameter(name="levels", kind="int", default=5, low=1, help="of each side; missing ones count 0")
+
+
+@njit(cache=True, forceinline=True)
+def is_book(x, depth, levels):
+    """Whether the first levels of a book of that depth can be used."""
+    for k in range(min(levels, depth)):
+        for side in range(2):
+            price, qty = x[2 * side * depth + k], x[(2 * side + 1) * depth + k]
+            if not is_qty(qty) or (qty > 0.0 and not is_price(price)):
+                return False
+    return not (is_two_sided(x, depth) and x[0] > x[2 * depth])
+
+
+@njit(cache=True, forceinline=True)
+def is_two_sided(x, depth):
+    return x[depth] > 0.0 and x[3 * depth] > 0.0
+
+
+# -- imbalance and mid ----------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def depth_imbalance_step(f, i, p, t, x, y):
+    """p: levels, bps from the mid (or infinity), what a level weighs against the one before."""
+    depth = x.shape[0] // 4
+    levels = depth if p[1] < math.inf else min(depth, int(p[0]))
+    y[0] = math.nan
+    if not is_book(x, depth, levels) or (p[1] < math.inf and not is_two_sided(x, depth)):
+        return False
+    mid = 0.5 * x[0] + 0.5 * x[2 * depth]
+    reach = math.inf if p[1] == math.inf else p[1] * 1e-4 * mid
+    difference, total, weight = 0.0, 0.0, 1.0
+    for k in range(levels):
+        bid_qty, ask_qty = x[depth + k], x[3 * depth + k]
+        if p[1] < math.inf:
+            if bid_qty > 0.0 and not mid - x[k] <= reach:
+                bid_qty = 0.0
+            if ask_qty > 0.0 and not x[2 * depth + k] - mid <= reach:
+                ask_qty = 0.0
+        difference += weight * (bid_qty - ask_qty)
+        total += weight * (bid_qty + ask_qty)
+        weight *= p[2]
+    if total > 0.0:
+        y[0] = difference / total
+    return False
+
+
+def _depth_imbalance_start(values: Values) -> Start:
+    levels, within_bps = values["levels"], values["within_bps"]
+    if levels is not None and within_bps is not None:
+        raise KernelError("depth_imbalance: levels and within_bps both say how deep to look: give one of them")
+    return stateless(
+        5 if levels is None else levels, math.inf if within_bps is None else within_bps, math.exp(-values["decay"])
+    )
+
+
+DEPTH_IMBALANCE = Kernel(
+    name="depth_imbalance", module=__name__,
+    formula="Σω_i(B_i − A_i)/Σω_i(B_i + A_i), ω_i = e^(−decay·(i−1)), i the level",
+    inputs=(BOOK,), outputs=(Output("i"),),
+    parameters=(
+        Parameter(name="levels", kind="int", low=1, help="of each side; 5 where within_bps is not given"),
+        Parameter(name="within_bps", kind="float", above=0.0, help="instead: all levels as near to the mid as that"),
+        Parameter(name="decay", kind="float", default=0.0, low=0.0, help="a level"),
+    ),
+    step=depth_imbalance_step, start=_depth_imbalance_start, first="1", cost="O(L)", oracle="NumPy",
+    differs="Missing levels count 0, so that one empty side gives ±1; no level at all gives NaN.",
+)  # fmt: skip
+
+
+@njit(cache=True, forceinline=True)
+def depth_weighted_mid_step(f, i, p, t, x, y):
+    depth = x.shape[0] // 4
+    levels = min(depth, int(p[0]))
+    y[0] = math.nan
+    if not is_book(x, depth, levels):
+        return False
+    bid_value, bid_qty, ask_value, ask_qty = 0.0, 0.0, 0.0, 0.0
+    for k in range(levels):
+        if x[depth + k] > 0.0:
+            bid_value += x[k] * x[depth + k]
+            bid_qty += x[depth + k]
+        if x[3 * depth + k] > 0.0:
+            ask_value += x[2 * depth + k] * x[3 * depth + k]
+            ask_qty += x[3 * depth + k]
+    if bid_qty > 0.0 and ask_qty > 0.0:
+        bid = bid_value / bid_qty
+        y[0] = bid + (ask_value / ask_qty - bid) * (bid_qty / (bid_qty + ask_qty))
+    return False
+
+
+DEPTH_WEIGHTED_MID = Kernel(
+    name="depth_weighted_mid", module=__name__, formula="P_s = Σp_iQ_i/ΣQ_i a side; (P_b·Q_a + P_a·Q_b)/(Q_a + Q_b)",
+    inputs=(BOOK,), outputs=(Output("p"),), parameters=(_LEVELS,), step=depth_weighted_mid_step,
+    start=lambda values: stateless(values["levels"]), first="1", cost="O(L)", oracle="NumPy",
+    differs="Each side's average is weighted with the other side's quantity. An empty side gives NaN.",
+)  # fmt: skip
+
+
+# -- slope ----------------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def slope_of_line(x, prices, quantities, levels, mid):
+    """Cumulative quantity on distance in bps, least squares through the origin."""
+    total, products, squares = 0.0, 0.0, 0.0
+    for k in range(levels):
+        if x[quantities + k] > 0.0:
+            total += x[quantities + k]
+            distance = 1e4 * abs(x[prices + k] / mid - 1.0)
+            products += distance * total
+            squares += distance * distance
+    return products / squares if squares > 0.0 else math.nan
+
+
+@njit(cache=True, forceinline=True)
+def slope_of_naes_skjeltorp(x, prices, quantities, levels, mid, lot):
+    total, sum_, n = 0.0, 0.0, 0
+    price_before, log_before = mid, 0.0
+    for k in range(levels):
+        if x[quantities + k] > 0.0:
+            total += x[quantities + k]
+            log = math.log(total / lot)
+            distance = abs(x[prices + k] / price_before - 1.0)
+            if distance == 0.0 or (n > 0 and log_before == 0.0):
+                return math.nan
+            sum_ += (log / log_before - 1.0 if n > 0 else log) / distance
+            price_before, log_before = x[prices + k], log
+            n += 1
+    return sum_ / n if n > 0 and abs(sum_) < math.inf else math.nan
+
+
+@njit(cache=True, forceinline=True)
+def book_slope_step(f, i, p, t, x, y):
+    """p: levels, lot (0: linear)."""
+    depth = x.shape[0] // 4
+    levels = min(depth, int(p[0]))
+    no_output(y)
+    if not (is_book(x, depth, levels) and is_two_sided(x, depth)):
+        return False
+    mid = 0.5 * x[0] + 0.5 * x[2 * depth]
+    for side in range(2):
+        prices, quantities = 2 * side * depth, (2 * side + 1) * depth
+        if p[1] == 0.0:
+            y[side] = slope_of_line(x, prices, quantities, levels, mid)
+        else:
+            y[side] = slope_of_naes_skjeltorp(x, prices, quantities, levels, mid, p[1])
+    y[2] = 0.5 * y[0] + 0.5 * y[1]
+    return False
+
+
+BOOK_SLOPE = Kernel(
+    name="book_slope", module=__name__,
+    formula="linear: Σd_iQ_i/Σd_i², Q_i cumulative, d_i bps from the mid; naes_skjeltorp: (1/N)[v₁/|p₁/m−1| + "
+    "Σ(v_{i+1}/v_i−1)/|p_{i+1}/p_i−1|], v = ln of cumulative lots; slope: the mean of both sides",
+    inputs=(BOOK,), outputs=(Output("slope_bid"), Output("slope_ask"), Output("slope")),
+    parameters=(
+        Parameter(name="levels", kind="int", default=10, low=1, help="of each side"),
+        Parameter(name="method", kind="choice", default="linear", choices=("linear", "naes_skjeltorp")),
+        Parameter(name="lot", kind="float", default=1.0, above=0.0, help="naes_skjeltorp: the quantity of one lot"),
+    ),
+    step=book_slope_step,
+    start=lambda values: stateless(values["levels"], 0.0 if values["method"] == "linear" else values["lot"]),
+    first="1", cost="O(L)", oracle="NumPy", source="Næs & Skjeltorp 2006",
+    differs="Logarithms are of lots, so the lot has to be said. A touch that is locked at the mid has no slope.",
+)  # fmt: skip
+
+
+# -- order flow over levels -------------------------------------------------------------------------------------------------
+# f: the levels before (bid prices, bid quantities, ask prices, ask quantities), for each level the sums of e and of its depth,
+# the ring of (e, depth) by level. A missing bid stands at price 0, a missing ask at infinity.
+
+
+@njit(cache=True, forceinline=True)
+def price_of(x, prices, quantities, depth, k, missing):
+    return x[prices * depth + k] if k < depth and x[quantities * depth + k] > 0.0 else missing
+
+
+@njit(cache=True, forceinline=True)
+def qty_of(x, quantities, depth, k):
+    return x[quantities * depth + k] if k < depth else 0.0
+
+
+@njit(cache=True, forceinline=True)
+def multi_level_ofi_step(f, i, p, t, x, y):
+    """p: the levels' weights, whose absolute values add up to 1."""
+    depth, levels = x.shape[0] // 4, p.shape[0]
+    sums, ring, columns = 4 * levels, (4 + 2 * SUM) * levels, 2 * levels
+    no_output(y)
+    if not is_book(x, depth, levels):
+        return False
+    slot = -1
+    if i[SEEN] == 1:
+        while is_due(i, t):
+            sums_drop(f, i, sums, ring, columns)
+        if is_full(i):
+            return True
+        slot = ring + columns * push(i, t)
+    for k in range(levels):
+        bid, ask = price_of(x, 0, 1, depth, k, 0.0), price_of(x, 2, 3, depth, k, math.inf)
+        bid_qty, ask_qty = qty_of(x, 1, depth, k), qty_of(x, 3, depth, k)
+        before = 4 * k
+        if slot >= 0:
+            f[slot + 2 * k] = flow(bid, bid_qty, f[before], f[before + 1], ask, ask_qty, f[before + 2], f[before + 3])
+            f[slot + 2 * k + 1] = 0.5 * (bid_qty + ask_qty)
+            sum_add(f, sums + 2 * SUM * k, f[slot + 2 * k])
+            sum_add(f, sums + 2 * SUM * k + SUM, f[slot + 2 * k + 1])
+        f[before], f[before + 1], f[before + 2], f[before + 3] = bid, bid_qty, ask, ask_qty
+    i[SEEN] = 1
+    if slot < 0:
+        return False
+    sums_keep(f, i, sums, ring, columns)
+    if is_ready(i):
+        integrated = 0.0
+        for k in range(levels):
+            average = total_of(f, sums + 2 * SUM * k + SUM) / i[COUNT]
+            y[k] = total_of(f, sums + 2 * SUM * k) / average if average > 0.0 else math.nan
+            integrated += p[k] * y[k]
+        y[levels] = integrated
+    return False
+
+
+def _multi_level_ofi_start(values: Values) -> Start:
+    levels = values["levels"]
+    weights = np.array(values["weights"] if values["weights"] is not None else [1.0] * levels)
+    if len(weights) != levels:
+        raise KernelError(
+            f"multi_level_ofi: weights holds {len(weights)} numbers; it must be one for each of {levels} levels"
+        )
+    if not np.any(weights):
+        raise KernelError("multi_level_ofi: weights are all 0; one at least must not be")
+    weights = weights / np.abs(weights).sum()
+    return windowed(values, own=(4 + 2 * SUM) * levels, columns=2 * levels, parameters=weights.tolist())
+
+
+def _multi_level_ofi_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
+    levels = len(f) // (4 + 2 * SUM + 2 * int(i[CAPACITY]))
+    return growing((4 + 2 * SUM) * levels, 2 * levels)(f, i)
+
+
+def _multi_level_ofi_outputs(values: Values) -> tuple[Output, ...]:
+    return (*(Output(f"e{level}") for level in range(1, values["levels"] + 1)), Output("integrated"))
+
+
+MULTI_LEVEL_OFI = Kernel(
+    name="multi_level_ofi", module=__name__,
+    formula="e_m = Σ_w ofi of level m/⟨(B_m + A_m)/2⟩; integrated = Σω_m e_m/Σ|ω_m|",
+    inputs=(BOOK,), outputs=_multi_level_ofi_outputs({"levels": 5}), outputs_by=_multi_level_ofi_outputs,
+    parameters=(
+        _LEVELS, *window_parameter("1s"),
+        Parameter(name="weights", kind="floats", help="one a level; the first principal component (ofi_weights), or equal"),
+    ),
+    step=multi_level_ofi_step, start=_multi_level_ofi_start, grow=_multi_level_ofi_grow, first="2", cost="O(M)",
+    oracle="naive loop; scikit-learn PCA", source="Xu, Gould & Howison 2018; Cont, Cucuringu & Zhang 2023",
+    differs="Each level is divided by its own average depth over the window. A level that was never there gives NaN.",
+)  # fmt: skip
+
+
+def ofi_weights(e: Floats) -> tuple[float, ...]:
+    """Weights for `multi_level_ofi` from its outputs e₁ … e_M (rows × levels): the first principal component, its absolute
+    values adding up to 1, its sum positive. KernelError for fewer than two complete rows."""
+    complete = e[np.isfinite(e).all(axis=1)]
+    if len(complete) < 2:
+        raise KernelError(f"ofi_weights: e holds {len(complete)} complete rows; it must hold 2 at least")
+    first = np.linalg.eigh(np.atleast_2d(np.cov(complete, rowvar=False)))[1][:, -1]
+    weights = first * (1.0 if first.sum() >= 0.0 else -1.0) / np.abs(first).sum()
+    return tuple(weights.tolist())
+
+
+KERNELS = (DEPTH_IMBALANCE, MULTI_LEVEL_OFI, BOOK_SLOPE, DEPTH_WEIGHTED_MID)

@@ -1,0 +1,385 @@
+"""Averages, bands and oscillators of chart reading, started as TA-Lib starts them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
+from oneprice.compute.kernels.rows import plain, ratio
+from oneprice.compute.kernels.statistics_windows import window_moments
+from oneprice.compute.kernels.windows import (
+    COUNT,
+    MOMENTS,
+    add_to,
+    by_count,
+    drop,
+    growing,
+    is_due,
+    is_full,
+    is_ready,
+    is_rebuild_due,
+    mean_of,
+    moments_add,
+    moments_remove,
+    no_output,
+    push,
+    slot_at,
+    total_of,
+    window_parameter,
+    windowed,
+)
+
+# -- ema, sma -----------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def mean_from_first(f, at, count, n, alpha, value):
+    """An exponential mean that the plain mean of its first n values starts; f[at] is their sum before. `count`: of the values,
+    this one included."""
+    if count > n:
+        f[at] += alpha * (value - f[at])
+    elif count < n:
+        f[at] += value
+    else:
+        f[at] = (f[at] + value) / n
+
+
+@njit(cache=True, forceinline=True)
+def ema_step(f, i, p, t, x, y):
+    """p: n, α, how many values start it."""
+    value = x[0]
+    y[0] = math.nan
+    if not math.isfinite(value):
+        return False
+    i[0] += 1
+    mean_from_first(f, 0, i[0], p[2], p[1], value)
+    if i[0] >= p[0]:
+        y[0] = f[0]
+    return False
+
+
+def _alpha(n: int) -> float:
+    return 2.0 / (n + 1.0)
+
+
+def _ema_start(values: Values) -> Start:
+    n = values["n"]
+    return plain(1, 1, n, _alpha(n), n if values["seed"] == "sma" else 1)
+
+
+EMA = Kernel(
+    name="ema", module=__name__, formula="e += α(x − e), α = 2/(n+1); sma: e_n = ⟨x₁…x_n⟩; first: e₁ = x₁", inputs=("x",),
+    outputs=(Output("ema"),),
+    parameters=(
+        Parameter(name="n", kind="int", default=20, low=1, help="observations"),
+        Parameter(name="seed", kind="choice", default="sma", choices=("sma", "first")),
+    ),
+    step=ema_step, start=_ema_start, first="n",
+    oracle="TA-Lib EMA; pandas ewm(adjust=False) for seed=first",
+    differs="The mean of the first n values starts it: the first value alone would weigh 1 instead of 1/n.",
+)  # fmt: skip
+
+
+@njit(cache=True, forceinline=True)
+def sma_step(f, i, p, t, x, y):
+    value, ring = x[0], 2
+    y[0] = math.nan
+    if not math.isfinite(value):
+        return False
+    while is_due(i, t):
+        add_to(f, 0, -f[ring + drop(i)])
+    if is_full(i):
+        return True
+    f[ring + push(i, t)] = value
+    add_to(f, 0, value)
+    if is_rebuild_due(i) or not math.isfinite(f[0]):
+        f[0], f[1] = 0.0, 0.0
+        for k in range(i[COUNT]):
+            add_to(f, 0, f[ring + slot_at(i, k)])
+    if is_ready(i):
+        y[0] = ratio(total_of(f, 0), i[COUNT])
+    return False
+
+
+SMA = Kernel(
+    name="sma", module=__name__, formula="⟨x⟩ over n", inputs=("x",), outputs=(Output("sma"),),
+    parameters=window_parameter(20, name="n"), step=sma_step, start=lambda values: windowed(values, own=2, name="n"),
+    grow=growing(2), first="n", oracle="pandas rolling.mean, TA-Lib SMA",
+)  # fmt: skip
+
+
+# -- macd ---------------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def macd_step(f, i, p, t, x, y):
+    """f: fast, slow, signal; p: their n, how many rows the fast one waits, their α."""
+    value, fast, slow, signal, wait = x[0], p[0], p[1], p[2], p[3]
+    no_output(y)
+    if not math.isfinite(value):
+        return False
+    i[0] += 1
+    if i[0] > wait:
+        mean_from_first(f, 0, i[0] - wait, fast, p[4], value)
+    mean_from_first(f, 1, i[0], slow, p[5], value)
+    if i[0] < slow:
+        return False
+    y[0] = f[0] - f[1]
+    since = i[0] - slow + 1
+    mean_from_first(f, 2, since, signal, p[6], y[0])
+    if since >= signal:
+        y[1] = f[2]
+        y[2] = y[0] - f[2]
+    return False
+
+
+def _macd_start(values: Values) -> Start:
+    fast, slow, signal = values["fast"], values["slow"], values["signal"]
+    if fast >= slow:
+        raise KernelError(f"macd: fast={fast!r}: it must be below slow={slow!r}")
+    wait = slow - fast if values["align"] == "talib" else 0
+    return plain(3, 1, fast, slow, signal, wait, _alpha(fast), _alpha(slow), _alpha(signal))
+
+
+MACD = Kernel(
+    name="macd", module=__name__, formula="macd = ema(fast) − ema(slow); signal = ema of macd; hist = macd − signal",
+    inputs=("x",), outputs=(Output("macd"), Output("signal"), Output("hist")),
+    parameters=(
+        Parameter(name="fast", kind="int", default=12, low=1), Parameter(name="slow", kind="int", default=26, low=2),
+        Parameter(name="signal", kind="int", default=9, low=1),
+        Parameter(name="align", kind="choice", default="talib", choices=("talib", "natural"),
+                  help="both averages start at row `slow`, or each at its own n"),
+    ),
+    step=macd_step, start=_macd_start, first="slow (signal slow + signal − 1)", oracle="TA-Lib MACD", source="Appel 1979",
+    differs="TA-Lib gives macd only from the signal's first row on; here it is there from row `slow` on.",
+)  # fmt: skip
+
+
+# -- rsi ----------------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def rsi_step(f, i, p, t, x, y):
+    """f: value before, mean gain, mean loss, as Wilder's: the plain mean of the first n, then with α = 1/n; p: n, 1/n."""
+    value, n = x[0], p[0]
+    y[0] = math.nan
+    if not math.isfinite(value):
+        return False
+    if i[0] > 0:
+        change = value - f[0]
+        mean_from_first(f, 1, i[0], n, p[1], max(change, 0.0))
+        mean_from_first(f, 2, i[0], n, p[1], max(-change, 0.0))
+        if i[0] >= n:
+            y[0] = ratio(100.0 * f[1], f[1] + f[2])
+    f[0] = value
+    i[0] += 1
+    return False
+
+
+RSI = Kernel(
+    name="rsi", module=__name__, formula="100·G/(G + L), Wilder's means of gains and losses", inputs=("x",),
+    outputs=(Output("rsi"),), parameters=(Parameter(name="n", kind="int", default=14, low=1),), step=rsi_step,
+    start=lambda values: plain(3, 1, values["n"], 1.0 / values["n"]), first="n + 1", oracle="TA-Lib RSI", source="Wilder 1978",
+    differs="Without any movement there is none: TA-Lib writes 0, others 50 or 100.",
+)  # fmt: skip
+
+
+# -- bollinger_bands ----------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def bollinger_bands_step(f, i, p, t, x, y):
+    value, ring = x[0], MOMENTS
+    no_output(y)
+    if not math.isfinite(value):
+        return False
+    while is_due(i, t):
+        moments_remove(f, 0, i[COUNT] - 1, f[ring + drop(i)])
+    if is_full(i):
+        return True
+    f[ring + push(i, t)] = value
+    moments_add(f, 0, i[COUNT], value)
+    window_moments(f, i, 0, ring)
+    if is_ready(i):
+        mid, reach = mean_of(f, 0), p[0] * math.sqrt(f[1] / i[COUNT])
+        y[0], y[1], y[2] = mid, mid + reach, mid - reach
+        y[3] = ratio(value - f[2] - f[0] + reach, 2.0 * reach)
+        y[4] = ratio(2.0 * reach, mid)
+    return False
+
+
+BOLLINGER_BANDS = Kernel(
+    name="bollinger_bands", module=__name__,
+    formula="mid = ⟨x⟩, up/dn = mid ± kσ (ddof 0), pct_b = (x − dn)/(up − dn), width = (up − dn)/mid", inputs=("x",),
+    outputs=(Output("mid"), Output("up"), Output("dn"), Output("pct_b"), Output("width")),
+    parameters=(*window_parameter(20, name="n", fewest=2), Parameter(name="k", kind="float", default=2.0, above=0.0)),
+    step=bollinger_bands_step,
+    start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[values["k"]], name="n"),
+    grow=growing(MOMENTS), first="n", oracle="TA-Lib BBANDS (ddof 0)", source="Bollinger 2001", aliases=("bbands",),
+    differs="A flat window has no pct_b: 0, 0.5 and 1 are all written elsewhere.",
+)  # fmt: skip
+
+
+# -- donchian_channel ---------------------------------------------------------------------------------------------------
+# columns of the window: H, −L
+
+
+@njit(cache=True, forceinline=True)
+def channel_outputs(f, i, y):
+    if is_ready(i):
+        y[0] = largest(f, i, 2, 0)
+        y[1] = -largest(f, i, 2, 1)
+        y[2] = 0.5 * y[0] + 0.5 * y[1]
+
+
+@njit(cache=True, forceinline=True)
+def donchian_channel_step(f, i, p, t, x, y):
+    high, low = x[0], x[1]
+    no_output(y)
+    if not (math.isfinite(high) and math.isfinite(low)):
+        return False
+    includes = p[0] == 1.0
+    if not includes and by_count(i):
+        channel_outputs(f, i, y)
+    let_go(f, i, t, 2)
+    if is_full(i):
+        return True
+    if not includes and not by_count(i):
+        channel_outputs(f, i, y)
+    place = enter(f, i, t, 2)
+    put(f, place, 0, high)
+    put(f, place, 1, -low)
+    if includes:
+        channel_outputs(f, i, y)
+    return False
+
+
+DONCHIAN_CHANNEL = Kernel(
+    name="donchian_channel", module=__name__, formula="up = max H, dn = min L over n, mid = (up + dn)/2", inputs=("H", "L"),
+    outputs=(Output("up"), Output("dn"), Output("mid")),
+    parameters=(*window_parameter(20, name="n"), Parameter(name="include_current", kind="bool", default=True)),
+    step=donchian_channel_step,
+    start=lambda values: extremes(values, columns=2, name="n", parameters=[float(values["include_current"])]),
+    grow=extremes_growing(2), first="n (n + 1 without the current row)", oracle="pandas rolling max and min",
+    aliases=("donchian",),
+    differs="Of highs and lows, not of one price; a breakout test wants include_current=False.",
+)  # fmt: skip
+
+
+# -- stochastic_osc -----------------------------------------------------------------------------------------------------
+# f: the window's two extremes, its ring of (H, −L), then two small means: a sum and its values
+
+
+@njit(cache=True, forceinline=True)
+def small_mean(f, at, n, count, value):
+    """The mean of the last n values, NaN before; f[at]: their sum, then they themselves. `count`: of values before."""
+    slot = count % n
+    f[at] += value - f[at + 1 + slot]
+    f[at + 1 + slot] = value
+    if slot == n - 1:  # the sum anew, once a round: nothing of rounding is left
+        f[at] = 0.0
+        for k in range(n):
+            f[at] += f[at + 1 + k]
+    return f[at] / n if count + 1 >= n else math.nan
+
+
+@njit(cache=True, forceinline=True)
+def stochastic_osc_step(f, i, p, t, x, y):
+    """p: slow, d, counts of values before in i[-2] and i[-1]."""
+    high, low, close = x[0], x[1], x[2]
+    no_output(y)
+    if not (math.isfinite(high) and math.isfinite(low) and math.isfinite(close)):
+        return False
+    slow, d = int(p[0]), int(p[1])
+    let_go(f, i, t, 2)
+    place = enter(f, i, t, 2)
+    put(f, place, 0, high)
+    put(f, place, 1, -low)
+    if not is_ready(i):
+        return False
+    lowest = -largest(f, i, 2, 1)
+    raw = ratio(100.0 * (close - lowest), largest(f, i, 2, 0) - lowest)
+    if math.isnan(raw):
+        return False
+    at = f.shape[0] - slow - d - 2
+    y[0] = small_mean(f, at, slow, i[-2], raw)
+    i[-2] += 1
+    if not math.isnan(y[0]):
+        y[1] = small_mean(f, at + 1 + slow, d, i[-1], y[0])
+        i[-1] += 1
+    return False
+
+
+def _stochastic_start(values: Values) -> Start:
+    slow, d = values["slow"], values["d"]
+    start = extremes(values | {"min_obs": None}, columns=2, name="n", parameters=[float(slow), float(d)])
+    return start._replace(
+        f=np.concatenate([start.f, np.zeros(slow + d + 2)]), i=np.concatenate([start.i, np.zeros(2, dtype=np.int64)])
+    )
+
+
+STOCHASTIC_OSC = Kernel(
+    name="stochastic_osc", module=__name__,
+    formula="100(C − LL)/(HH − LL) over n; k = its mean over `slow`, d = the mean of k over `d`", inputs=("H", "L", "C"),
+    outputs=(Output("k"), Output("d")),
+    parameters=(
+        Parameter(name="n", kind="int", default=14, low=1), Parameter(name="slow", kind="int", default=3, low=1),
+        Parameter(name="d", kind="int", default=3, low=1),
+    ),
+    step=stochastic_osc_step, start=_stochastic_start, first="n + slow − 1 (d: d − 1 later)", oracle="TA-Lib STOCH",
+    source="Lane 1984", aliases=("stoch",),
+    differs="Means are trailing: a centred one reads the future. A row whose window has no range has no value and is left out "
+    "of the means; TA-Lib puts a 0 into them.",
+)  # fmt: skip
+
+
+# -- adx ----------------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def adx_step(f, i, p, t, x, y):
+    """f: H, L, C before, sums of +DM, −DM, TR, mean DX; i: bars, DX so far; p: n, 1/n."""
+    high, low, close, n = x[0], x[1], x[2], p[0]
+    no_output(y)
+    if not (math.isfinite(high) and math.isfinite(low) and math.isfinite(close)):
+        return False
+    rise, fall = high - f[0], f[1] - low
+    true_range = max(high - low, abs(high - f[2]), abs(low - f[2]))
+    f[0], f[1], f[2] = high, low, close
+    i[0] += 1
+    if i[0] == 1:
+        return False
+    keep = 1.0 if i[0] <= n else 1.0 - p[1]
+    f[3] = keep * f[3] + (rise if rise > 0.0 and rise > fall else 0.0)
+    f[4] = keep * f[4] + (fall if fall > 0.0 and fall > rise else 0.0)
+    f[5] = keep * f[5] + true_range
+    if i[0] <= n:
+        return False
+    y[1] = ratio(100.0 * f[3], f[5])
+    y[2] = ratio(100.0 * f[4], f[5])
+    dx = ratio(100.0 * abs(f[3] - f[4]), f[3] + f[4])
+    if math.isnan(dx):
+        return False
+    i[1] += 1
+    mean_from_first(f, 6, i[1], n, p[1], dx)
+    if i[1] >= n:
+        y[0] = f[6]
+    return False
+
+
+ADX = Kernel(
+    name="adx", module=__name__,
+    formula="+DM, −DM, TR summed as Wilder does; DI = 100·DM/TR; DX = 100·|DI₊ − DI₋|/(DI₊ + DI₋); adx = Wilder's mean of DX",
+    inputs=("H", "L", "C"), outputs=(Output("adx"), Output("di_plus"), Output("di_minus")),
+    parameters=(Parameter(name="n", kind="int", default=14, low=2),), step=adx_step,
+    start=lambda values: plain(7, 2, values["n"], 1.0 / values["n"]), first="2n (DI: n + 1)",
+    oracle="TA-Lib ADX, PLUS_DI, MINUS_DI",
+    source="Wilder 1978; TA-Lib's start: sums of n − 1 values, then decayed",
+    differs="A bar without any directional movement has no DX and is left out of its mean.",
+)  # fmt: skip
+
+KERNELS = (EMA, SMA, MACD, RSI, BOLLINGER_BANDS, DONCHIAN_CHANNEL, STOCHASTIC_OSC, ADX)

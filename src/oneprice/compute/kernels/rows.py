@@ -1,0 +1,58 @@
+"""What kernels ask of the numbers in a row before they use them, and states without a window."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from oneprice.compute.kernels.definition import Start
+
+BPS = 1e4
+
+
+def plain(floats: int, ints: int, *parameters: float) -> Start:
+    """An empty state without a window."""
+    return Start(np.zeros(floats), np.zeros(ints, dtype=np.int64), np.array(parameters, dtype=np.float64))
+
+
+def stateless(*parameters: float) -> Start:
+    """Of a kernel that remembers nothing."""
+    return plain(0, 0, *parameters)
+
+
+@njit(cache=True, forceinline=True)
+def all_finite(x):
+    for k in range(x.shape[0]):
+        if not math.isfinite(x[k]):
+            return False
+    return True
+
+
+@njit(cache=True, forceinline=True)
+def is_price(value):
+    return 0.0 < value < math.inf
+
+
+@njit(cache=True, forceinline=True)
+def is_qty(value):
+    return 0.0 <= value < math.inf
+
+
+@njit(cache=True, forceinline=True)
+def is_quote(bid, ask):
+    """Whether both sides are there and do not cross."""
+    return 0.0 < bid <= ask < math.inf
+
+
+@njit(cache=True, forceinline=True)
+def finite(value):
+    """The value; NaN where it ran out of the range of numbers."""
+    return value if math.isfinite(value) else math.nan
+
+
+@njit(cache=True, forceinline=True)
+def ratio(above, below):
+    """A quotient; NaN where it is no number."""
+    return finite(above / below) if below != 0.0 else math.nan

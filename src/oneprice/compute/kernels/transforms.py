@@ -1,0 +1,191 @@
+"""Transforms that tame tails and skewness: limits from quantiles, powers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike
+
+from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_insert, sorted_remove
+from oneprice.compute.kernels.windows import (
+    CAPACITY,
+    COUNT,
+    by_count,
+    drop,
+    growing,
+    is_due,
+    is_full,
+    is_ready,
+    push,
+    window_parameter,
+    windowed,
+)
+
+# -- winsorize --------------------------------------------------------------------------------------------------------
+# p: lo, hi, whether the limits are fixed, the lower and the upper one
+
+
+@njit(cache=True, forceinline=True)
+def winsorize_step(f, i, p, t, x, y):
+    value = x[0]
+    y[0] = math.nan
+    if not math.isfinite(value):
+        return False
+    if p[2] == 1.0:
+        y[0] = min(max(value, p[3]), p[4])
+        return False
+    ring = i[CAPACITY]
+    limited = math.nan
+    if by_count(i) and is_ready(i):
+        limited = min(max(value, quantile_of(f, i[COUNT], p[0])), quantile_of(f, i[COUNT], p[1]))
+    while is_due(i, t):
+        sorted_remove(f, i[COUNT], f[ring + drop(i)])
+    if is_full(i):
+        return True
+    if not by_count(i) and is_ready(i):
+        limited = min(max(value, quantile_of(f, i[COUNT], p[0])), quantile_of(f, i[COUNT], p[1]))
+    y[0] = limited
+    sorted_insert(f, i[COUNT], value)
+    f[ring + push(i, t)] = value
+    return False
+
+
+def _winsorize_start(values: Values) -> Start:
+    low, high, lower, upper = values["lo"], values["hi"], values["lower"], values["upper"]
+    if low >= high:
+        raise KernelError(f"winsorize: lo={low} and hi={high}: lo must be below hi")
+    if (lower is None) != (upper is None):
+        raise KernelError("winsorize: lower and upper are fixed limits: give both, or none")
+    if lower is None:
+        return windowed(values, own=0, parameters=[low, high, 0.0, 0.0, 0.0], mirrored=True)
+    if lower > upper:
+        raise KernelError(f"winsorize: lower={lower} and upper={upper}: lower must not be above upper")
+    parameters = np.array([low, high, 1.0, lower, upper])
+    return windowed(values, own=0, mirrored=True)._replace(p=parameters, by_time=False)
+
+
+WINSORIZE = Kernel(
+    name="winsorize", module=__name__,
+    formula="min(max(x, Q(lo)), Q(hi)), Q the type-7 quantiles of the w values before x; or fixed limits lower, upper",
+    inputs=("x",), outputs=(Output("y"),),
+    parameters=(
+        Parameter(name="lo", kind="float", default=0.01, low=0.0, high=1.0, help="probability of the lower limit"),
+        Parameter(name="hi", kind="float", default=0.99, low=0.0, high=1.0, help="probability of the upper limit"),
+        *window_parameter(250),
+        Parameter(name="lower", kind="float", help="fixed lower limit, in units of x; with it no window is kept"),
+        Parameter(name="upper", kind="float", help="fixed upper limit, in units of x"),
+    ),
+    step=winsorize_step, start=_winsorize_start, grow=growing(0, mirrored=True), first="w+1 (fixed limits 1)",
+    cost="O(log w) comparisons, O(w) moves", oracle="pandas rolling.quantile; SciPy mstats.winsorize (fixed limits)",
+    source="Hastings et al. 1947",
+    differs="The limits come from the window before the row: with the row inside, an outlier moves its own limit. The window"
+    " takes the values as they came, not the limited ones.",
+)  # fmt: skip
+
+# -- powers -----------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def power_of(log, lam):
+    """(e^(λ·log) − 1)/λ, its limit at λ = 0; NaN beyond the floats."""
+    if abs(lam) < 1e-19:
+        return log
+    found = math.expm1(lam * log) / lam
+    return found if math.isfinite(found) else math.nan
+
+
+@njit(cache=True, forceinline=True)
+def boxcox_step(f, i, p, t, x, y):
+    is_usable = math.isfinite(x[0]) and x[0] > 0.0
+    y[0] = power_of(math.log(x[0]), p[0]) if is_usable else math.nan
+    return False
+
+
+@njit(cache=True, forceinline=True)
+def yeo_johnson_step(f, i, p, t, x, y):
+    value = x[0]
+    if not math.isfinite(value):
+        y[0] = math.nan
+    elif value >= 0.0:
+        y[0] = power_of(math.log1p(value), p[0])
+    else:
+        y[0] = -power_of(math.log1p(-value), 2.0 - p[0])
+    return False
+
+
+def _power(name: str, formula: str, step: Any, source: str, differs: str) -> Kernel:
+    def start(values: Values) -> Start:
+        if values["lambda_"] is None:
+            raise KernelError(f"{name}: lam is missing: say λ, or fit it with transforms.fitted_lambda")
+        return Start(np.zeros(0), np.zeros(0, dtype=np.int64), np.array([values["lambda_"]]))
+
+    return Kernel(
+        name=name, module=__name__, formula=formula, inputs=("x",), outputs=(Output("y"),),
+        parameters=(
+            Parameter(name="lambda_", kind="float", low=-10.0, high=10.0, help="needed: λ, or what fitted_lambda finds"),
+        ),
+        step=step, start=start, first="1", oracle=f"SciPy stats.{name.replace('yeo_johnson', 'yeojohnson')}", source=source,
+        differs=differs,
+    )  # fmt: skip
+
+
+BOXCOX = _power(
+    "boxcox", "(x^λ − 1)/λ, ln x at λ = 0; x > 0", boxcox_step, "Box & Cox 1964",
+    "λ is fitted beforehand and then stands: fitted on the same rows that it transforms, it reads the future.",
+)  # fmt: skip
+YEO_JOHNSON = _power(
+    "yeo_johnson",
+    "x ≥ 0: ((x+1)^λ − 1)/λ, ln(x+1) at λ = 0; x < 0: −((1−x)^(2−λ) − 1)/(2−λ), −ln(1−x) at λ = 2",
+    yeo_johnson_step, "Yeo & Johnson 2000", "As boxcox: λ is fitted beforehand, never on the rows that it transforms.",
+)  # fmt: skip
+
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+def fitted_lambda(kernel: str, x: ArrayLike, *, low: float = -5.0, high: float = 5.0) -> float:
+    """The λ of `boxcox` or `yeo_johnson` with the highest likelihood, −(n/2) ln σ̂² + (λ−1) Σ ln x (boxcox), in [low, high].
+
+    Values that cannot be used are left out. KernelError where fewer than two differ.
+    """
+    values = np.asarray(x, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if kernel == "boxcox":
+        values = values[values > 0.0]
+        values = values / math.exp(float(np.log(values).mean())) if len(values) else values  # so that Σ ln x is 0
+        logs, negative, weight = np.log(values), np.zeros(len(values), dtype=bool), 0.0
+    elif kernel == "yeo_johnson":
+        negative = values < 0.0
+        logs = np.log1p(np.abs(values))
+        weight = float(np.where(negative, -logs, logs).sum())
+    else:
+        raise KernelError(f"fitted_lambda: kernel={kernel!r}: it must be boxcox or yeo_johnson")
+    if len(values) < 2 or values.min() == values.max():
+        raise KernelError(f"fitted_lambda: x has no two values that differ, which {kernel} can use")
+
+    def misfit(lam: float) -> float:
+        powers = np.where(negative, 2.0 - lam, lam)
+        with np.errstate(over="ignore", invalid="ignore"):
+            flat = np.abs(powers) < 1e-19
+            moved = np.where(flat, logs, np.expm1(powers * logs) / np.where(flat, 1.0, powers))
+            spread = float(np.var(np.where(negative, -moved, moved)))
+        return 0.5 * len(values) * math.log(spread) - (lam - 1.0) * weight if 0.0 < spread < math.inf else math.inf
+
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = misfit(left), misfit(right)
+    while high - low > 1e-9:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = misfit(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = misfit(right)
+    return 0.5 * (low + high)
+
+
+KERNELS = (WINSORIZE, BOXCOX, YEO_JOHNSON)

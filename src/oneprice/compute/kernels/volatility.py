@@ -1,0 +1,399 @@
+"""Volatility from returns, plain and robust to jumps, and from the range of bars. That of noisy ticks: tick_volatility."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import njit
+
+from oneprice.compute.kernels.definition import Kernel, Output, Parameter
+from oneprice.compute.kernels.rows import plain
+from oneprice.compute.kernels.windows import (
+    COUNT,
+    MOMENTS,
+    SPAN,
+    SUM,
+    add_to,
+    drop,
+    growing,
+    is_due,
+    is_full,
+    is_ready,
+    is_rebuild_due,
+    moments_add,
+    moments_are_worn,
+    moments_of,
+    moments_remove,
+    no_output,
+    push,
+    slot_at,
+    sum_add,
+    sum_clear,
+    sum_is_worn,
+    sum_of,
+    sum_row,
+    total_of,
+    window_parameter,
+    windowed,
+)
+
+_YEAR_NS = 31_536_000 * 10**9  # 365 days: these markets never close
+
+
+@njit(cache=True, forceinline=True)
+def root(value):
+    """The square root; NaN of what is no variance."""
+    return math.sqrt(value) if value >= 0.0 else math.nan
+
+
+# -- sums of squared returns ------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def realized_var_step(f, i, p, t, x, y):
+    square = x[0] * x[0]
+    no_output(y)
+    if not math.isfinite(square):
+        return False
+    if sum_row(f, i, t, square):
+        return True
+    if is_ready(i):
+        y[0] = total_of(f, 0)
+        y[1] = root(y[0])
+        if p[0] > 0.0:
+            y[2] = root(y[0] * p[0] / i[COUNT])
+        elif i[SPAN] > 0:
+            y[2] = root(y[0] * _YEAR_NS / i[SPAN])
+    return False
+
+
+REALIZED_VAR = Kernel(
+    name="realized_var", module=__name__, formula="var = Σr² over w; vol = √var; vol_annual = √(Σr²·ppy/w)",
+    inputs=("r",), outputs=(Output("var"), Output("vol"), Output("vol_annual")),
+    parameters=(
+        *window_parameter(20),
+        Parameter(
+            name="ppy", kind="float", above=0.0,
+            help="returns in a year of 365 days, 31 536 000 / bar seconds; left out: vol_annual only of a window in time",
+        ),
+    ),
+    step=realized_var_step, start=lambda values: windowed(values, own=SUM, parameters=[values["ppy"] or 0.0]),
+    grow=growing(SUM), first="w", oracle="NumPy", source="Andersen & Bollerslev 1998",
+    differs="A window in time is annualised by its length; one of observations only when ppy says how many make a year.",
+)  # fmt: skip
+
+
+# -- products of neighbours: jumps do not count ------------------------------------------------------------------------
+# f: two sums, then the ring of |r|. When the oldest return goes, so do the terms in which it stood.
+
+_RETURNS = 2 * SUM
+
+
+@njit(cache=True, forceinline=True)
+def bipower_var_step(f, i, p, t, x, y):
+    r = abs(x[0])
+    no_output(y)
+    if not math.isfinite(r * r):
+        return False
+    while is_due(i, t):
+        oldest = f[_RETURNS + drop(i)]
+        add_to(f, 0, -oldest * oldest)
+        if i[COUNT] > 0:
+            add_to(f, SUM, -oldest * f[_RETURNS + slot_at(i, 0)])
+    if is_full(i):
+        return True
+    f[_RETURNS + push(i, t)] = r
+    n = i[COUNT]
+    sum_add(f, 0, r * r)
+    if n > 1:
+        sum_add(f, SUM, f[_RETURNS + slot_at(i, n - 2)] * r)
+    if is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM):
+        sum_clear(f, 0)
+        sum_clear(f, SUM)
+        before = 0.0
+        for k in range(n):
+            value = f[_RETURNS + slot_at(i, k)]
+            sum_add(f, 0, value * value)
+            sum_add(f, SUM, before * value)
+            before = value
+    if is_ready(i):
+        y[0] = 0.5 * math.pi * n / (n - 1) * total_of(f, SUM)
+        y[1] = max(0.0, total_of(f, 0) - y[0])
+    return False
+
+
+BIPOWER_VAR = Kernel(
+    name="bipower_var", module=__name__, formula="bv = (π/2)·(w/(w−1))·Σ_{i≥2}|r_i||r_{i−1}|; jump = max(0, Σr² − bv)",
+    inputs=("r",), outputs=(Output("bv"), Output("jump")), parameters=window_parameter(20, fewest=2),
+    step=bipower_var_step, start=lambda values: windowed(values, own=_RETURNS, fewest=2), grow=growing(_RETURNS),
+    first="w", oracle="naive loop; unbiased on Gaussian returns", source="Barndorff-Nielsen & Shephard 2004",
+    differs="The factor w/(w−1) is there: without it bv is too small, and every short window seems to jump.",
+)  # fmt: skip
+
+_MED = math.pi / (6.0 - 4.0 * math.sqrt(3.0) + math.pi)
+_MIN = math.pi / (math.pi - 2.0)
+
+
+@njit(cache=True, forceinline=True)
+def squared_median(a, b, c):
+    median = max(min(a, b), min(max(a, b), c))
+    return median * median
+
+
+@njit(cache=True, forceinline=True)
+def squared_minimum(a, b):
+    least = min(a, b)
+    return least * least
+
+
+@njit(cache=True, forceinline=True)
+def medrv_step(f, i, p, t, x, y):
+    r = abs(x[0])
+    no_output(y)
+    if not math.isfinite(r * r):
+        return False
+    while is_due(i, t):
+        oldest = f[_RETURNS + drop(i)]
+        if i[COUNT] > 0:
+            second = f[_RETURNS + slot_at(i, 0)]
+            add_to(f, SUM, -squared_minimum(oldest, second))
+            if i[COUNT] > 1:
+                add_to(f, 0, -squared_median(oldest, second, f[_RETURNS + slot_at(i, 1)]))
+    if is_full(i):
+        return True
+    f[_RETURNS + push(i, t)] = r
+    n = i[COUNT]
+    if n > 1:
+        before = f[_RETURNS + slot_at(i, n - 2)]
+        sum_add(f, SUM, squared_minimum(before, r))
+        if n > 2:
+            sum_add(f, 0, squared_median(f[_RETURNS + slot_at(i, n - 3)], before, r))
+    if is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM):
+        sum_clear(f, 0)
+        sum_clear(f, SUM)
+        last, one_before = 0.0, 0.0
+        for k in range(n):
+            value = f[_RETURNS + slot_at(i, k)]
+            if k > 0:
+                sum_add(f, SUM, squared_minimum(last, value))
+            if k > 1:
+                sum_add(f, 0, squared_median(one_before, last, value))
+            last, one_before = value, last
+    if is_ready(i):
+        y[0] = _MED * n / (n - 2) * total_of(f, 0)
+        y[1] = _MIN * n / (n - 1) * total_of(f, SUM)
+    return False
+
+
+MEDRV = Kernel(
+    name="medrv", module=__name__,
+    formula="medrv = π/(6−4√3+π)·(w/(w−2))·Σ med(|r_{i−1}|, |r_i|, |r_{i+1}|)²; "
+    "minrv = π/(π−2)·(w/(w−1))·Σ min(|r_i|, |r_{i+1}|)²",
+    inputs=("r",), outputs=(Output("medrv"), Output("minrv")), parameters=window_parameter(20, fewest=3),
+    step=medrv_step, start=lambda values: windowed(values, own=_RETURNS, fewest=3), grow=growing(_RETURNS), first="w",
+    oracle="naive loop; unbiased on Gaussian returns", source="Andersen, Dobrev & Schaumburg 2012",
+    differs="The median of three neighbours squared, summed; not w times the median of r².",
+)  # fmt: skip
+
+
+# -- riskmetrics_vol ---------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def riskmetrics_vol_step(f, i, p, t, x, y):
+    square = x[0] * x[0]
+    no_output(y)
+    if not math.isfinite(square):
+        return False
+    f[0] = p[0] * f[0] + (1.0 - p[0]) * square if i[0] else square
+    i[0] = 1
+    y[0] = root(f[0])
+    y[1] = f[0]
+    return False
+
+
+RISKMETRICS_VOL = Kernel(
+    name="riskmetrics_vol", module=__name__, formula="v = λv + (1−λ)r², v₁ = r₁²; vol = √v", inputs=("r",),
+    outputs=(Output("vol", help="the forecast for the next row"), Output("var")),
+    parameters=(Parameter(name="lambda_", kind="float", default=0.94, low=0.0, below=1.0, help="weight of the old value"),),
+    step=riskmetrics_vol_step, start=lambda values: plain(1, 1, values["lambda_"]), first="1",
+    oracle="pandas ewm(alpha=0.06) of r²", source="RiskMetrics 1996",
+    differs="0.94 is the weight of the old variance, and the mean is taken as zero.",
+)  # fmt: skip
+
+
+# -- the range of bars ----------------------------------------------------------------------------------------------------
+# A bar can be used when its prices are above zero and its high is not below its low.
+
+
+@njit(cache=True, forceinline=True)
+def is_range(high, low):
+    return 0.0 < low <= high < math.inf
+
+
+@njit(cache=True, forceinline=True)
+def is_bar(opened, high, low, close):
+    return is_range(high, low) and 0.0 < opened < math.inf and 0.0 < close < math.inf
+
+
+@njit(cache=True, forceinline=True)
+def root_of_mean(f, i, t, y, term):
+    """The term of a bar into the window; y[0] the root of the mean."""
+    if sum_row(f, i, t, term):
+        return True
+    if is_ready(i):
+        y[0] = root(total_of(f, 0) / i[COUNT])
+    return False
+
+
+_PER_RANGE = 1.0 / (4.0 * math.log(2.0))
+
+
+@njit(cache=True, forceinline=True)
+def parkinson_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not is_range(x[0], x[1]):
+        return False
+    log_range = math.log(x[0] / x[1])
+    return root_of_mean(f, i, t, y, log_range * log_range * _PER_RANGE)
+
+
+@njit(cache=True, forceinline=True)
+def garman_klass_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not is_bar(x[0], x[1], x[2], x[3]):
+        return False
+    log_range, gain = math.log(x[1] / x[2]), math.log(x[3] / x[0])
+    return root_of_mean(f, i, t, y, 0.5 * log_range * log_range - (2.0 * math.log(2.0) - 1.0) * gain * gain)
+
+
+@njit(cache=True, forceinline=True)
+def rogers_satchell_term(opened, high, low, gain):
+    """ln(H/C)ln(H/O) + ln(L/C)ln(L/O), all from the open; gain = ln(C/O)."""
+    up, down = math.log(high / opened), math.log(low / opened)
+    return up * (up - gain) + down * (down - gain)
+
+
+@njit(cache=True, forceinline=True)
+def rogers_satchell_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not is_bar(x[0], x[1], x[2], x[3]):
+        return False
+    return root_of_mean(f, i, t, y, rogers_satchell_term(x[0], x[1], x[2], math.log(x[3] / x[0])))
+
+
+_STRAY = "A mean below zero, which only an open or close outside the range can cause, has no root: NaN."
+
+
+def _of_bars(name: str, inputs: str, formula: str, step: Any, source: str, alias: str, differs: str = _STRAY) -> Kernel:
+    return Kernel(
+        name=name, module=__name__, formula=formula, inputs=tuple(inputs), outputs=(Output("vol", help="of one bar"),),
+        parameters=window_parameter(20), step=step, start=lambda values: windowed(values, own=SUM), grow=growing(SUM),
+        first="w", oracle="closed form", source=source, differs=differs, aliases=(alias,),
+    )  # fmt: skip
+
+
+PARKINSON = _of_bars(
+    "parkinson", "HL", "vol = √(⟨ln²(H/L)⟩/(4 ln 2))", parkinson_step, "Parkinson 1980", "parkinson_vol",
+    "No drift is allowed for, and the range of few trades is too small.",
+)  # fmt: skip
+GARMAN_KLASS = _of_bars(
+    "garman_klass", "OHLC", "vol = √⟨½ln²(H/L) − (2 ln 2 − 1)ln²(C/O)⟩", garman_klass_step,
+    "Garman & Klass 1980", "gk_vol",
+)  # fmt: skip
+ROGERS_SATCHELL = _of_bars(
+    "rogers_satchell", "OHLC", "vol = √⟨ln(H/C)ln(H/O) + ln(L/C)ln(L/O)⟩; right under drift", rogers_satchell_step,
+    "Rogers & Satchell 1991", "rogers_satchell_vol",
+)  # fmt: skip
+
+# f: moments of ln(O/C₋), moments of ln(C/O), sum of the Rogers-Satchell terms, the last close (0: none), ring of the three
+_GAIN, _RS, _CLOSE, _BARS = MOMENTS, 2 * MOMENTS, 2 * MOMENTS + SUM, 2 * MOMENTS + SUM + 1
+
+
+@njit(cache=True, forceinline=True)
+def yang_zhang_step(f, i, p, t, x, y):
+    opened, high, low, close = x[0], x[1], x[2], x[3]
+    y[0] = math.nan
+    if not is_bar(opened, high, low, close):
+        return False
+    if f[_CLOSE] == 0.0:
+        f[_CLOSE] = close
+        return False
+    while is_due(i, t):
+        slot = _BARS + 3 * drop(i)
+        moments_remove(f, 0, i[COUNT], f[slot])
+        moments_remove(f, _GAIN, i[COUNT], f[slot + 1])
+        add_to(f, _RS, -f[slot + 2])
+    if is_full(i):
+        return True
+    jump, gain = math.log(opened / f[_CLOSE]), math.log(close / opened)
+    term = rogers_satchell_term(opened, high, low, gain)
+    f[_CLOSE] = close
+    slot = _BARS + 3 * push(i, t)
+    f[slot], f[slot + 1], f[slot + 2] = jump, gain, term
+    n = i[COUNT]
+    moments_add(f, 0, n, jump)
+    moments_add(f, _GAIN, n, gain)
+    sum_add(f, _RS, term)
+    if is_rebuild_due(i) or moments_are_worn(f, 0) or moments_are_worn(f, _GAIN) or sum_is_worn(f, _RS):
+        moments_of(f, 0, i, _BARS, 3, 0)
+        moments_of(f, _GAIN, i, _BARS, 3, 1)
+        sum_of(f, _RS, i, _BARS, 3, 2)
+    if is_ready(i):
+        share = 0.34 / (1.34 + (n + 1) / (n - 1))
+        y[0] = root((f[1] + share * f[_GAIN + 1]) / (n - 1) + (1.0 - share) * total_of(f, _RS) / n)
+    return False
+
+
+YANG_ZHANG = Kernel(
+    name="yang_zhang", module=__name__,
+    formula="σ² = V_o + k·V_c + (1−k)V_rs; V_o = var ln(O/C₋), V_c = var ln(C/O), ddof 1; k = 0.34/(1.34 + (w+1)/(w−1))",
+    inputs=("O", "H", "L", "C"), outputs=(Output("vol", help="of one bar"),), parameters=window_parameter(20, fewest=2),
+    step=yang_zhang_step, start=lambda values: windowed(values, own=_BARS, columns=3, fewest=2),
+    grow=growing(_BARS, 3), first="w+1", oracle="closed form", source="Yang & Zhang 2000",
+    differs="w bars that each have one before them: V_o has as many values as V_c. In a 24/7 market V_o ≈ 0.",
+)  # fmt: skip
+
+
+# -- atr ------------------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, forceinline=True)
+def atr_step(f, i, p, t, x, y):
+    """f: the last close, the sum of the first n true ranges, then their average; i: bars so far, up to n + 1."""
+    high, low, close = x[0], x[1], x[2]
+    no_output(y)
+    if not (math.isfinite(high) and math.isfinite(low) and math.isfinite(close) and high >= low):
+        return False
+    before, n = f[0], p[0]
+    f[0] = close
+    if i[0] == 0:
+        i[0] = 1
+        return False
+    true_range = max(high - low, abs(high - before), abs(low - before))
+    y[1] = true_range
+    if i[0] <= n:
+        f[1] += true_range
+        i[0] += 1
+        if i[0] <= n:
+            return False
+        f[1] /= n
+    else:
+        f[1] = ((n - 1.0) * f[1] + true_range) / n
+    y[0] = f[1]
+    return False
+
+
+ATR = Kernel(
+    name="atr", module=__name__,
+    formula="tr = max(H−L, |H−C₋|, |L−C₋|); atr: the mean of the first n, then ((n−1)·atr + tr)/n", inputs=("H", "L", "C"),
+    outputs=(Output("atr"), Output("tr")), parameters=(Parameter(name="n", kind="int", default=14, low=1, help="bars"),),
+    step=atr_step, start=lambda values: plain(2, 1, values["n"]), first="n+1 bars (tr 2)", oracle="TA-Lib",
+    source="Wilder 1978",
+    differs="The first bar has no close before it, so no true range; the average starts with the mean, not the first one.",
+)  # fmt: skip
+
+KERNELS = (
+    REALIZED_VAR, BIPOWER_VAR, MEDRV, RISKMETRICS_VOL, PARKINSON, GARMAN_KLASS, ROGERS_SATCHELL, YANG_ZHANG, ATR,
+)  # fmt: skip
