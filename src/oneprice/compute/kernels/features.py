@@ -19,7 +19,6 @@ from oneprice.compute.kernels.definition import (
 )
 from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
 from oneprice.compute.kernels.rows import finite, plain, ratio
-from oneprice.compute.kernels.statistics_windows import window_moments
 from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
@@ -34,8 +33,7 @@ from oneprice.compute.kernels.windows import (
     is_ready,
     is_rebuild_due,
     mean_of,
-    moments_add,
-    moments_remove,
+    moments_row,
     no_output,
     push,
     slot_at,
@@ -121,19 +119,6 @@ ROLLING_MIN = _extreme("rolling_min", "min", rolling_min_step)
 ROLLING_MAX = _extreme("rolling_max", "max", rolling_max_step)
 
 # -- rolling_std, rolling_sharpe ----------------------------------------------------------------------------------------
-
-
-@njit(cache=True, forceinline=True)
-def moments_row(f, i, t, value):
-    """A row into a window whose mean and second moment are kept; → whether there was no room."""
-    while is_due(i, t):
-        moments_remove(f, 0, i[COUNT] - 1, f[MOMENTS + drop(i)])
-    if is_full(i):
-        return True
-    f[MOMENTS + push(i, t)] = value
-    moments_add(f, 0, i[COUNT], value)
-    window_moments(f, i, 0, MOMENTS)
-    return False
 
 
 @njit(cache=True, forceinline=True)

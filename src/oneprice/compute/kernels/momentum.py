@@ -10,7 +10,6 @@ from numba import njit
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
 from oneprice.compute.kernels.rows import plain, ratio
-from oneprice.compute.kernels.statistics_windows import window_moments
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
@@ -23,8 +22,7 @@ from oneprice.compute.kernels.windows import (
     is_ready,
     is_rebuild_due,
     mean_of,
-    moments_add,
-    moments_remove,
+    moments_row,
     no_output,
     push,
     slot_at,
@@ -193,17 +191,12 @@ RSI = Kernel(
 
 @njit(cache=True, forceinline=True)
 def bollinger_bands_step(f, i, p, t, x, y):
-    value, ring = x[0], MOMENTS
+    value = x[0]
     no_output(y)
     if not math.isfinite(value):
         return False
-    while is_due(i, t):
-        moments_remove(f, 0, i[COUNT] - 1, f[ring + drop(i)])
-    if is_full(i):
+    if moments_row(f, i, t, value):
         return True
-    f[ring + push(i, t)] = value
-    moments_add(f, 0, i[COUNT], value)
-    window_moments(f, i, 0, ring)
     if is_ready(i):
         mid, reach = mean_of(f, 0), p[0] * math.sqrt(f[1] / i[COUNT])
         y[0], y[1], y[2] = mid, mid + reach, mid - reach

@@ -19,26 +19,23 @@ from oneprice.compute.kernels.windows import (
     is_full,
     is_ready,
     is_rebuild_due,
+    is_turning,
     mean_of,
     moments_add,
     moments_are_worn,
     moments_of,
     moments_remove,
+    moments_replace,
+    moments_row,
     no_output,
     push,
     slot_at,
+    turn,
     window_parameter,
     windowed,
 )
 
 # -- one window -------------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, forceinline=True)
-def window_moments(f, i, at, ring):
-    """Keep mean and second moment true: made anew from the ring now and then, and when their digits are gone."""
-    if is_rebuild_due(i) or moments_are_worn(f, at):
-        moments_of(f, at, i, ring)
 
 
 @njit(cache=True, forceinline=True)
@@ -59,21 +56,20 @@ def rolling_zscore_step(f, i, p, t, x, y):
     if not math.isfinite(value):
         no_output(y)
         return False
-    includes = p[0] == 1.0
-    if not includes and by_count(i):
+    if p[0] == 1.0:
+        if moments_row(f, i, t, value):
+            return True
         zscore_outputs(f, i, y, value)
+        return False
+    if by_count(i):
+        zscore_outputs(f, i, y, value)
+        return moments_row(f, i, t, value)
     while is_due(i, t):
         moments_remove(f, 0, i[COUNT] - 1, f[ring + drop(i)])
     if is_full(i):
         return True
-    if not includes and not by_count(i):
-        zscore_outputs(f, i, y, value)
-    f[ring + push(i, t)] = value
-    moments_add(f, 0, i[COUNT], value)
-    window_moments(f, i, 0, ring)
-    if includes:
-        zscore_outputs(f, i, y, value)
-    return False
+    zscore_outputs(f, i, y, value)
+    return moments_row(f, i, t, value)
 
 
 ROLLING_ZSCORE = Kernel(
@@ -109,6 +105,16 @@ def pair_remove(f, n, a, b):
     moments_remove(f, _Y, n, b)
     if n > 0:
         f[_C] -= (a - f[_X + 2] - f[_X]) * dy
+
+
+@njit(cache=True, forceinline=True)
+def pair_replace(f, n, old_a, old_b, a, b):
+    """One row for another, of n: Δ(Σ of products) = (a − x̄')(b − ȳ) − (a₀ − x̄')(b₀ − ȳ), x̄' the mean after, ȳ before."""
+    mean_b = f[_Y + 2] + f[_Y]
+    moments_replace(f, _X, n, old_a, a)
+    moments_replace(f, _Y, n, old_b, b)
+    mean_a = f[_X + 2] + f[_X]
+    f[_C] += (a - mean_a) * (b - mean_b) - (old_a - mean_a) * (old_b - mean_b)
 
 
 @njit(cache=True, forceinline=True)
@@ -151,14 +157,19 @@ def pair_products(f, n):
 @njit(cache=True, forceinline=True)
 def pair_row(f, i, t, a, b, ring=PAIR):
     """A row into the window of pairs; → whether there was no room."""
-    while is_due(i, t):
-        slot = ring + 2 * drop(i)
-        pair_remove(f, i[COUNT], f[slot], f[slot + 1])
-    if is_full(i):
-        return True
-    slot = ring + 2 * push(i, t)
-    f[slot], f[slot + 1] = a, b
-    pair_add(f, i[COUNT], a, b)
+    if is_turning(i):
+        slot = ring + 2 * turn(i)
+        pair_replace(f, i[COUNT], f[slot], f[slot + 1], a, b)
+        f[slot], f[slot + 1] = a, b
+    else:
+        while is_due(i, t):
+            slot = ring + 2 * drop(i)
+            pair_remove(f, i[COUNT], f[slot], f[slot + 1])
+        if is_full(i):
+            return True
+        slot = ring + 2 * push(i, t)
+        f[slot], f[slot + 1] = a, b
+        pair_add(f, i[COUNT], a, b)
     if is_rebuild_due(i) or pair_is_worn(f):
         pair_rebuild(f, i, ring)
     return False

@@ -21,10 +21,12 @@ from oneprice.compute.kernels.windows import (
     is_full,
     is_ready,
     is_rebuild_due,
+    is_turning,
     moments_add,
     moments_are_worn,
     moments_of,
     moments_remove,
+    moments_replace,
     no_output,
     push,
     slot_at,
@@ -34,6 +36,7 @@ from oneprice.compute.kernels.windows import (
     sum_of,
     sum_row,
     total_of,
+    turn,
     window_parameter,
     windowed,
 )
@@ -320,26 +323,32 @@ def yang_zhang_step(f, i, p, t, x, y):
     if f[_CLOSE] == 0.0:
         f[_CLOSE] = close
         return False
-    while is_due(i, t):
-        slot = _BARS + 3 * drop(i)
-        moments_remove(f, 0, i[COUNT], f[slot])
-        moments_remove(f, _GAIN, i[COUNT], f[slot + 1])
-        add_to(f, _RS, -f[slot + 2])
-    if is_full(i):
-        return True
     jump, gain = math.log(opened / f[_CLOSE]), math.log(close / opened)
     term = rogers_satchell_term(opened, high, low, gain)
+    if is_turning(i):
+        slot = _BARS + 3 * turn(i)
+        moments_replace(f, 0, i[COUNT], f[slot], jump)
+        moments_replace(f, _GAIN, i[COUNT], f[slot + 1], gain)
+        add_to(f, _RS, -f[slot + 2])
+    else:
+        while is_due(i, t):
+            slot = _BARS + 3 * drop(i)
+            moments_remove(f, 0, i[COUNT], f[slot])
+            moments_remove(f, _GAIN, i[COUNT], f[slot + 1])
+            add_to(f, _RS, -f[slot + 2])
+        if is_full(i):
+            return True
+        slot = _BARS + 3 * push(i, t)
+        moments_add(f, 0, i[COUNT], jump)
+        moments_add(f, _GAIN, i[COUNT], gain)
     f[_CLOSE] = close
-    slot = _BARS + 3 * push(i, t)
     f[slot], f[slot + 1], f[slot + 2] = jump, gain, term
-    n = i[COUNT]
-    moments_add(f, 0, n, jump)
-    moments_add(f, _GAIN, n, gain)
     sum_add(f, _RS, term)
     if is_rebuild_due(i) or moments_are_worn(f, 0) or moments_are_worn(f, _GAIN) or sum_is_worn(f, _RS):
         moments_of(f, 0, i, _BARS, 3, 0)
         moments_of(f, _GAIN, i, _BARS, 3, 1)
         sum_of(f, _RS, i, _BARS, 3, 2)
+    n = i[COUNT]
     if is_ready(i):
         share = 0.34 / (1.34 + (n + 1) / (n - 1))
         y[0] = root((f[1] + share * f[_GAIN + 1]) / (n - 1) + (1.0 - share) * total_of(f, _RS) / n)

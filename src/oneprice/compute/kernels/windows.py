@@ -110,6 +110,21 @@ def push(i, t, base=TIMES):
 
 
 @njit(cache=True, forceinline=True)
+def is_turning(i):
+    """Whether the newest row takes the place of the oldest: a window by count that is full."""
+    return i[SPAN] == 0 and i[COUNT] == i[SIZE]
+
+
+@njit(cache=True, forceinline=True)
+def turn(i):
+    """The oldest row goes and the newest takes its slot; → the slot."""
+    slot = i[HEAD]
+    i[HEAD] = slot + 1 if slot + 1 < i[CAPACITY] else 0
+    i[REMOVED] += 1
+    return slot
+
+
+@njit(cache=True, forceinline=True)
 def slot_at(i, k):
     """The slot of the k-th oldest row."""
     slot = i[HEAD] + k
@@ -247,6 +262,16 @@ def moments_remove(f, at, n_after, value):
 
 
 @njit(cache=True, forceinline=True)
+def moments_replace(f, at, n, old, new):
+    """One value for another, of n: one division, and none that waits for the mean."""
+    before, after, change = old - f[at + 2], new - f[at + 2], new - old
+    mean = f[at] + change / n
+    f[at + 1] = max(0.0, f[at + 1] + change * ((after - mean) + (before - f[at])))
+    f[at + 3] = max(f[at + 3], f[at + 1])
+    f[at] = mean
+
+
+@njit(cache=True, forceinline=True)
 def mean_of(f, at):
     return f[at + 2] + f[at]
 
@@ -277,3 +302,22 @@ def moments_of(f, at, i, ring, columns=1, column=0):
     f[at + 1] = squares - rest * rest / n
     f[at + 2] = origin
     f[at + 3] = f[at + 1]
+
+
+@njit(cache=True, forceinline=True)
+def moments_row(f, i, t, value):
+    """A value into a window that is its moments, at f[0], and a ring; → whether there was no room."""
+    if is_turning(i):
+        slot = MOMENTS + turn(i)
+        moments_replace(f, 0, i[COUNT], f[slot], value)
+        f[slot] = value
+    else:
+        while is_due(i, t):
+            moments_remove(f, 0, i[COUNT] - 1, f[MOMENTS + drop(i)])
+        if is_full(i):
+            return True
+        f[MOMENTS + push(i, t)] = value
+        moments_add(f, 0, i[COUNT], value)
+    if is_rebuild_due(i) or moments_are_worn(f, 0):
+        moments_of(f, 0, i, MOMENTS)
+    return False
