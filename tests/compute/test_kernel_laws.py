@@ -13,7 +13,7 @@ from kernel_world import HARD, columns_of, times
 
 from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Kernel, KernelError
 from oneprice.compute.kernels.registry import ALIASES, KERNELS, find
-from oneprice.compute.kernels.streaming import Streaming, compute
+from oneprice.compute.kernels.streaming import Streaming, compute, stacked
 
 N = 400
 # Parameters that make a kernel's windows short enough for N rows, and those that have no default.
@@ -123,6 +123,18 @@ def test_rows_that_cannot_be_used_are_as_if_they_were_not_there(kernel: Kernel, 
     same(cut(ours, left), made(kernel).update(t[left], **cut(columns, left)))
     for name, column in cut(ours, bad).items():
         assert is_none(column).all(), name
+
+
+@every_row_kernel
+def test_a_step_writes_all_its_outputs(kernel: Kernel) -> None:
+    """Whatever stands there before: in a pipeline that is the row before."""
+    rng = np.random.default_rng(2)
+    streaming, columns, t = made(kernel), columns_of(kernel, rng, N), times(rng, N)
+    for column in columns.values():
+        column[rng.random(N) < 0.1] = np.nan
+    y = np.full((N, len(streaming.outputs)), 12_345.0)
+    streaming._all_rows(t, stacked(kernel, columns), y)
+    assert not (y == 12_345.0).any()
 
 
 @every_kernel

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_world import prices, times
+from kernel_world import market, prices, times
 
 from oneprice.compute.kernels.definition import KernelError
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
@@ -19,6 +19,13 @@ FEATURES = (
     Feature(name="z", kernel="rolling_zscore", sources={"x": "ret"}, parameters={"w": 20}),
     Feature(name="range", kernel="rolling_quantile", sources={"x": "price"}, parameters={"w": "60s", "prob": 0.9}),
     Feature(name="beta", kernel="rolling_beta", sources={"x": "ret", "y": "z.z"}, parameters={"w": 10}),
+)
+
+
+BOOKISH = (
+    Feature(name="moved", kernel="turnover", sources={"W": ("w1", "w2"), "R": ("r1", "r2")}),
+    Feature(name="deep", kernel="depth_imbalance", parameters={"levels": 2}),
+    Feature(name="sign", kernel="trade_sign", sources={"p": "price", "m": "price"}, parameters={"method": "tick"}),
 )
 
 
@@ -69,3 +76,65 @@ def test_features_that_cannot_be_joined_are_named() -> None:
         Pipeline(FEATURES).update(price=[1.0])
     with pytest.raises(KernelError, match="t goes back at row 1"):
         Pipeline(FEATURES).update([2, 1], price=[1.0, 1.0])
+    with pytest.raises(KernelError, match="bars answers when something ends, not row by row; use Streaming"):
+        Pipeline([Feature(name="bars", kernel="tick_bars")])
+    with pytest.raises(KernelError, match="a: give it a kernel or an expression"):
+        Pipeline([Feature(name="a")])
+    with pytest.raises(KernelError, match=r"unknown feature 'z.x' in outputs; did you mean 'z.z'"):
+        Pipeline(FEATURES, outputs={"z": "z.x"})
+    with pytest.raises(KernelError, match="deep needs the book"):
+        Pipeline(BOOKISH)
+
+
+def test_expressions_join_columns_and_features() -> None:
+    _, price = world(1)
+    fast = Feature(name="fast", kernel="ewma", sources={"x": "price"}, parameters={"span": 5})
+    gap = Feature(name="gap", expression="-1e4 * (fast - price) / (price - 100.0)")
+    found = Pipeline([fast, gap]).update(price=price)
+    expected = -1e4 * (found["fast"] - price) / np.where(price == 100.0, np.nan, price - 100.0)
+    np.testing.assert_allclose(found["gap"], expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("text", ["a +", "a ** 2", "f(a)", "a if b else c", "a > b", "'a'", "True", "a.b.c", "a; b"])
+def test_what_is_no_expression_is_named(text: str) -> None:
+    with pytest.raises(KernelError, match="the expression"):
+        Pipeline([Feature(name="x", expression=text)])
+
+
+def test_only_the_outputs_asked_for_under_their_names() -> None:
+    t, price = world(2)
+    whole, some = Pipeline(FEATURES), Pipeline(FEATURES, outputs={"slope": "beta.beta", "ret": "ret"})
+    expected, found = whole.update(t, price=price), some.update(t, price=price)
+    assert list(found) == ["slope", "ret"]
+    assert found["slope"].tobytes() == expected["beta.beta"].tobytes()
+    assert found["ret"].tobytes() == expected["ret"].tobytes()
+
+
+@pytest.mark.parametrize("at", [0, 17, 300])
+def test_a_saved_pipeline_goes_on(at: int) -> None:
+    t, price = world(3)
+    whole, first = Pipeline(FEATURES).update(t, price=price), Pipeline(FEATURES)
+    first.update(t[:at], price=price[:at])
+    again = Pipeline.load(first.save())
+    for pipeline in (first, again):
+        for name, column in pipeline.update(t[at:], price=price[at:]).items():
+            assert column.tobytes() == whole[name][at:].tobytes(), name
+    with pytest.raises(KernelError, match="no saved pipeline"):
+        Pipeline.load(b"?")
+    with pytest.raises(KernelError, match="t goes back at row 0"):
+        again.update(t[:1], price=price[:1])
+
+
+def test_matrices_books_and_inputs_left_out() -> None:
+    rng = np.random.default_rng(5)
+    of_market = market(rng, N)
+    weights, returns = rng.dirichlet([1.0, 1.0], N), rng.normal(0.0, 0.01, (N, 2))
+    pipeline = Pipeline(BOOKISH, levels=3)
+    columns = {f"{kind}{k + 1}": matrix[:, k] for kind, matrix in (("w", weights), ("r", returns)) for k in range(2)}
+    found = pipeline.update(bk=of_market["bk"][:, :, :3], price=of_market["p"], **columns)
+    expected = compute("turnover", W=weights, R=returns)
+    assert found["moved.one_way"].tobytes() == expected["one_way"].tobytes()
+    deep = compute("depth_imbalance", bk=of_market["bk"][:, :, :3], levels=2)["i"]
+    assert found["deep"].tobytes() == deep.tobytes()
+    signs = compute("trade_sign", p=of_market["p"], method="tick")["s"]
+    np.testing.assert_array_equal(np.where(np.isnan(found["sign"]), -128, found["sign"]), signs)

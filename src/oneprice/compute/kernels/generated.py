@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from oneprice.compute.kernels.definition import Kernel
 
@@ -69,43 +69,95 @@ def answers_of(kernel: Kernel) -> Any:
     return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, **names)).run
 
 
-def tick_of(steps: Sequence[Kernel], moves: Sequence[Sequence[tuple[str, int]]]) -> Any:
-    """`run(f, i, p, t, x, y, w, places) -> rows done` of many kernels, one after the other, compiled when first called.
+Move = tuple[str, int]  # ("x", a column of the row), ("y", an output of an earlier feature), or nothing: NaN
+NOTHING: Move = ("", 0)
 
-    `moves[k]`: where the inputs of step k come from, ("x", column) or ("y", an output of an earlier step). `places[k]`: where
-    its state, parameters, scratch row `w` and outputs begin.
+
+class Joined(NamedTuple):
+    """One feature as the fused call sees it. `moves`: where its inputs come from. `begin`, `end`: its outputs among those of
+    all. `expression`: source, where it has no kernel."""
+
+    moves: Sequence[Move]
+    begin: int
+    end: int
+    kernel: Kernel | None
+    expression: str = ""
+
+
+TABLE = 1  # where in the memory of a fused call the table begins that says where states stand:
+PLACES = 6  # for each feature from where to where its floats, its integers, its parameters
+_FUSED_HEAD = """
+@njit(cache=True, forceinline=True)
+def one(m, g, now, xs, out):
+    begin, ys, w = m[0], g[{y}:{w}], g[{w}:{end}]"""
+_FUSED_TAIL = """    m[0] = 0
+{chosen}
+    return False
+
+
+@njit(cache=True)
+def rows(m, t, x, y, start):
+    \"\"\"Rows done; fewer than there are when the state of feature m[0] has to grow first.\"\"\"
+    m, t, x, y = uncounted(m), uncounted(t), uncounted(x), uncounted(y)
+    g = m.view(np.float64)
+    for k in range(start, x.shape[0]):
+        if one(m, g, t[k], x[k], y[k]):
+            return k
+    return x.shape[0]
+
+
+@njit(cache=True)
+def tick(m, now, row):
+    \"\"\"Whether the state of feature m[0] has to grow first.\"\"\"
+    m, row = uncounted(m), uncounted(row)
+    g = m.view(np.float64)
+    return one(m, g, now, row, g[{out}:{y}])
+"""
+
+
+def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
+    """A module with `rows(m, t, x, y, start)` and `tick(m, now, row)`: all features of a row in one compiled call.
+
+    `m` int64: 0 or the feature to go on with after its state has grown, the table, the chosen outputs of a tick, all outputs,
+    a scratch row, and then the states and parameters of the features (floats as their bits).
     """
+    out = TABLE + PLACES * len(features)
+    y = out + len(chosen)
+    w = y + max((one.end for one in features), default=0)
+    end = w + max((len(one.moves) for one in features), default=0)
+    kernels = {one.kernel.name: one.kernel for one in features if one.kernel is not None}
     lines = [
-        '"""Generated: features of one row."""',
-        "from numba import njit",
-        "from oneprice.compute.uncounted import uncounted",
-    ]
-    names: dict[str, str] = {}
-    for kernel in steps:
-        if kernel.name not in names:
-            names[kernel.name] = f"step_{kernel.name}"
-            lines.append(f"from {kernel.module} import {_step_name(kernel)} as step_{kernel.name}")
-    lines += [
-        "", "", "@njit(cache=True)", "def run(f, i, p, t, x, y, w, places, begin, start):",
-        '    """Rows done; fewer than there are when the state of step places[-1, 0] has to grow first."""',
-        "    f, i, p, t = uncounted(f), uncounted(i), uncounted(p), uncounted(t)",
-        "    x, y, w, places = uncounted(x), uncounted(y), uncounted(w), uncounted(places)",
-        "    for k in range(start, x.shape[0]):",
-        "        xs, ys, now = x[k], y[k], t[k]",
+        '"""Generated: features of one row."""', "import numpy as np", "from numba import njit",
+        "from oneprice.compute.kernels.rows import finite, ratio", "from oneprice.compute.uncounted import uncounted",
+        *(f"from {one.module} import {_step_name(one)} as step_{name}" for name, one in kernels.items()),
+        "", _FUSED_HEAD.format(y=y, w=w, end=end),
     ]  # fmt: skip
-    for number, (kernel, moved) in enumerate(zip(steps, moves, strict=True)):
-        lines.append(f"        if begin <= {number}:")
-        lines.append(f"            at = places[{number}]")
-        for place, (source, column) in enumerate(moved):
-            lines.append(f"            w[at[6] + {place}] = {source}s[{column}]")
-        lines.append(
-            f"            if step_{kernel.name}(f[at[0] : at[1]], i[at[2] : at[3]], p[at[4] : at[5]], now,"
-            f" w[at[6] : at[6] + {len(moved)}], ys[at[7] : at[8]]):"
-        )
-        lines.append(f"                places[-1, 0] = {number}")
-        lines.append("                return k")
-    lines += ["        begin = 0", "    return x.shape[0]", ""]
-    return _module("\n".join(lines)).run
+    for number, feature in enumerate(features):
+        lines.append(f"    if begin <= {number}:")
+        if feature.kernel is None:
+            lines.append(f"        ys[{feature.begin}] = finite({feature.expression})")
+            continue
+        inputs, moved = _inputs(feature.moves)
+        lines += [f"        {line}" for line in moved]
+        at = TABLE + PLACES * number
+        lines += [
+            f"        if step_{feature.kernel.name}(g[m[{at}] : m[{at + 1}]], m[m[{at + 2}] : m[{at + 3}]], "
+            f"g[m[{at + 4}] : m[{at + 5}]], now, {inputs}, ys[{feature.begin} : {feature.end}]):",
+            f"            m[0] = {number}",
+            "            return True",
+        ]
+    written = "\n".join(f"    out[{k}] = ys[{place}]" for k, place in enumerate(chosen))
+    return _module("\n".join([*lines, _FUSED_TAIL.format(chosen=written, out=out, y=y)]))
+
+
+def _inputs(moves: Sequence[Move]) -> tuple[str, list[str]]:
+    """A step's inputs: a piece of the row where they stand there side by side, else gathered in the scratch row."""
+    source, first = moves[0]
+    if source and all(move == (source, first + k) for k, move in enumerate(moves)):
+        return f"{source}s[{first} : {first + len(moves)}]", []
+    return f"w[0 : {len(moves)}]", [
+        f"w[{k}] = {f'{one}s[{column}]' if one else 'np.nan'}" for k, (one, column) in enumerate(moves)
+    ]
 
 
 def _step_name(kernel: Kernel) -> str:

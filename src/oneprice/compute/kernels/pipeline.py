@@ -9,26 +9,40 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from oneprice.compute.kernels.definition import BOOK, Floats, Ints, KernelError
-from oneprice.compute.kernels.generated import tick_of
+from oneprice.compute.kernels.definition import BOOK, Floats, Ints, Kernel, KernelError, Start, Values
+from oneprice.compute.kernels.expressions import names_in, parsed, source_of
+from oneprice.compute.kernels.generated import NOTHING, PLACES, TABLE, Joined, Move, fused_of
 from oneprice.compute.kernels.registry import find
+from oneprice.compute.kernels.rows import stateless
 from oneprice.compute.kernels.streaming import bits_of, times_of
 from oneprice.model.errors import unknown_name
 
-_F, _F_END, _I, _I_END, _P, _P_END, _W, _Y, _Y_END = range(9)
+Sources = Mapping[str, str | tuple[str, ...]]
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature of a pipeline: a kernel, where its inputs come from, its parameters.
+    """One feature of a pipeline: a kernel, where its inputs come from, its parameters; or an expression.
 
-    A source is a column of the row (`bid`), a feature above (`mid`), or one of its outputs (`macd.signal`). Inputs that are
-    not named come from the column of their own name.
+    A source is a column of the row (`bid`), a feature above (`mid`), or one of its outputs (`macd.signal`); for a matrix, one
+    for each of its columns. Inputs that are not named come from the column of their own name. An expression joins such sources
+    by + - * / and parentheses: `1e4 * (mid / index - 1)`.
     """
 
     name: str
-    kernel: str
-    sources: Mapping[str, str] = {}
+    kernel: str = ""
+    expression: str = ""
+    sources: Sources = {}
     parameters: Mapping[str, Any] = {}
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    features: tuple[Feature, ...]
+    levels: int
+    outputs: dict[str, str]
+    versions: tuple[int, ...]
+    f: tuple[bytes, ...]
+    i: tuple[bytes, ...]
+    last_ns: int
 
 
 class Pipeline:
@@ -38,57 +52,30 @@ class Pipeline:
     >>> pipeline = Pipeline([
     ...     Feature(name="ret", kernel="log_returns", sources={"p": "price"}),
     ...     Feature(name="vol", kernel="rolling_zscore", sources={"x": "ret"}, parameters={"w": 2}),
+    ...     Feature(name="ret_bps", expression="1e4 * ret"),
     ... ])
     >>> pipeline.columns, pipeline.outputs
-    (('price',), ('ret', 'vol.z', 'vol.mean', 'vol.std'))
+    (('price',), ('ret', 'vol.z', 'vol.mean', 'vol.std', 'ret_bps'))
     >>> pipeline.tick(0, np.array([1.0])).tolist()
-    [nan, nan, nan, nan]
+    [nan, nan, nan, nan, nan]
     """
 
-    def __init__(self, features: Sequence[Feature], *, levels: int = 0) -> None:
-        """`levels`: of the book that a row carries, as its last columns. KernelError for features that cannot be joined."""
+    def __init__(
+        self, features: Sequence[Feature], *, levels: int = 0, outputs: Mapping[str, str] | None = None
+    ) -> None:
+        """`levels`: of the book that a row carries, as its last columns. `outputs`: which outputs are wanted, under which
+        names (`{"z": "vol.z"}`); else all. KernelError for features that cannot be joined."""
         self.features = tuple(features)
         self.levels = levels
-        kernels = [find(feature.kernel) for feature in features]
-        self._places_of_outputs: dict[str, int] = {}
-        names: list[str] = []
-        columns: dict[str, None] = {}
-        self._integers: set[str] = set()
-        sources: list[dict[str, str]] = []
-        checked = [kernel.values(feature.parameters) for feature, kernel in zip(features, kernels, strict=True)]
-        self._widths = [len(kernel.outputs_of(values)) for kernel, values in zip(kernels, checked, strict=True)]
-        for feature, kernel, values in zip(features, kernels, checked, strict=True):
-            if feature.name in self._places_of_outputs:
-                raise KernelError(f"two features are called {feature.name}")
-            for given in feature.sources:
-                if given not in kernel.inputs:
-                    raise KernelError(
-                        unknown_name("input", given, kernel.inputs, where=f"{feature.name} ({kernel.name})")
-                    )
-            wanted = {name: feature.sources.get(name, name) for name in kernel.inputs}
-            for name in kernel.unread(values):  # whatever comes there is not looked at
-                wanted[name] = feature.sources.get(name, wanted[kernel.inputs[0]])
-            sources.append(wanted)
-            columns |= {one: None for one in wanted.values() if one not in self._places_of_outputs and one != BOOK}
-            self._integers |= {wanted[name] for name in kernel.integers}
-            self._places_of_outputs[feature.name] = len(names)
-            outputs = kernel.outputs_of(values)
-            for output in outputs:
-                name = feature.name if len(outputs) == 1 else f"{feature.name}.{output.name}"
-                self._places_of_outputs[name] = len(names)
-                names.append(name)
-        if levels == 0 and any(BOOK in wanted.values() for wanted in sources):
-            raise KernelError("a feature needs the book (bk): say how many levels a row carries")
-        self.columns = (*columns, *((BOOK,) if levels else ()))
-        self.outputs = tuple(names)
-        self._starts = [kernel.start(values) for kernel, values in zip(kernels, checked, strict=True)]
-        self._kernels = kernels
-        place = {name: at for at, name in enumerate(columns)}
-        self._moves = [self._moved(wanted, place) for wanted in sources]
-        self._run = tick_of(kernels, self._moves)
+        joint = _Joint(self.features, levels)
+        self.columns = (*joint.columns, *((BOOK,) if levels else ()))
+        self._chosen = dict(outputs) if outputs is not None else {name: name for name in joint.names}
+        self.outputs = tuple(self._chosen)
+        self._integers, self._needs_time = joint.integers, joint.needs_time
+        self._kernels, self._starts = joint.kernels, joint.starts
+        self._fused = fused_of(joint.features, [joint.place_of(source, "outputs") for source in self._chosen.values()])
+        self._width_of_outputs, self._width_of_inputs = len(joint.names), max(len(one.moves) for one in joint.features)
         self._lay_out()
-        self._t, self._y = np.zeros(1, dtype=np.int64), np.zeros((1, len(names)))
-        self._needs_time = any(one.by_time for one in self._starts) or any(kernel.needs_time for kernel in kernels)
         self._last_ns = -(1 << 63)
 
     @property
@@ -101,10 +88,9 @@ class Pipeline:
 
         `row`: float64, C-contiguous, `width` numbers; it and the time are not checked.
         """
-        self._t[0] = t
-        self._rows(self._t, row.reshape(1, -1), self._y)
-        row_of_outputs: Floats = self._y[0]
-        return row_of_outputs
+        while self._fused.tick(self._memory, t, row):
+            self._grow()
+        return self._tick
 
     def update(self, t: ArrayLike | None = None, **columns: ArrayLike) -> dict[str, Floats]:
         """The features of the next rows, by name, as `Streaming.update` gives those of one kernel."""
@@ -115,61 +101,80 @@ class Pipeline:
         if len(x) and t is not None:
             self._last_ns = int(times[-1])
         y = np.full((len(x), len(self.outputs)), np.nan)
-        self._rows(times, x, y)
+        done = self._fused.rows(self._memory, times, x, y, 0)
+        while done < len(x):
+            self._grow()
+            done = self._fused.rows(self._memory, times, x, y, done)
         return {name: y[:, k].copy() for k, name in enumerate(self.outputs)}
 
-    def _rows(self, times: Ints, x: Floats, y: Floats) -> None:
-        done, begin = 0, 0
-        while True:
-            done = self._run(self._f, self._i, self._p, times, x, y, self._w, self._places, begin, done)
-            if done == len(x):
-                return
-            begin = int(self._places[-1, 0])
-            self._grow(begin)
-
-    def _grow(self, number: int) -> None:
-        """Enlarge the state of one step, with everybody else's as it is now."""
+    def save(self) -> bytes:
+        """Everything that it takes to go on elsewhere."""
         self._take_back()
+        return msgspec.msgpack.encode(
+            _Saved(
+                self.features, self.levels, self._chosen, self._versions(),
+                tuple(start.f.tobytes() for start in self._starts), tuple(start.i.tobytes() for start in self._starts),
+                self._last_ns,
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, saved: bytes) -> Pipeline:
+        """The pipeline as it was saved. KernelError for another version of a state, or for what is no state."""
+        try:
+            read = msgspec.msgpack.decode(saved, type=_Saved)
+        except (msgspec.MsgspecError, ValueError) as wrong:
+            raise KernelError(f"this is no saved pipeline: {wrong}") from wrong
+        made = cls(read.features, levels=read.levels, outputs=read.outputs)
+        for feature, was, now in zip(read.features, read.versions, made._versions(), strict=True):
+            if was != now:
+                raise KernelError(f"{feature.name}: the saved state is of version {was}, this is version {now}")
+        made._starts = [
+            start._replace(f=np.frombuffer(f), i=np.frombuffer(i, dtype=np.int64))
+            for start, f, i in zip(made._starts, read.f, read.i, strict=True)
+        ]
+        made._lay_out()
+        made._last_ns = read.last_ns
+        return made
+
+    def _versions(self) -> tuple[int, ...]:
+        return tuple(kernel.version if kernel is not None else 0 for kernel in self._kernels)
+
+    def _grow(self) -> None:
+        """Enlarge the state of the feature that stopped, with everybody else's as it is now, and go on with it."""
+        self._take_back()
+        number = int(self._memory[0])
         start, kernel = self._starts[number], self._kernels[number]
+        assert kernel is not None
         assert kernel.grow is not None, kernel.name
         f, i = kernel.grow(start.f, start.i)
         self._starts[number] = start._replace(f=f, i=i)
+        outputs = self._memory[self._out : self._states].copy()  # of the features before it, this row's already
         self._lay_out()
+        self._memory[0] = number
+        self._memory[self._out : self._states] = outputs
 
     def _take_back(self) -> None:
+        floats = self._memory.view(np.float64)
         for number, start in enumerate(self._starts):
-            at = self._places[number]
-            self._starts[number] = start._replace(
-                f=self._f[at[_F] : at[_F_END]].copy(), i=self._i[at[_I] : at[_I_END]].copy()
-            )  # fmt: skip
+            at = self._memory[TABLE + PLACES * number :]
+            self._starts[number] = start._replace(f=floats[at[0] : at[1]].copy(), i=self._memory[at[2] : at[3]].copy())
 
     def _lay_out(self) -> None:
-        """All states in two arrays, all parameters in a third, and where each begins and ends."""
-        places = np.zeros((len(self._starts) + 1, 9), dtype=np.int64)
-        at_f = at_i = at_p = at_w = at_y = 0
-        for number, (start, width, moved) in enumerate(zip(self._starts, self._widths, self._moves, strict=True)):
-            places[number] = (
-                at_f, at_f + len(start.f), at_i, at_i + len(start.i), at_p, at_p + len(start.p), at_w, at_y,
-                at_y + width,
-            )  # fmt: skip
-            at_f, at_i, at_p = places[number, [_F_END, _I_END, _P_END]].tolist()
-            at_w, at_y = at_w + len(moved), int(places[number, _Y_END])
-        self._places = places
-        self._f = np.concatenate([np.zeros(0), *(start.f for start in self._starts)])
-        self._i = np.concatenate([np.zeros(0, dtype=np.int64), *(start.i for start in self._starts)])
-        self._p = np.concatenate([np.zeros(0), *(start.p for start in self._starts)])
-        self._w = np.zeros(at_w)
-
-    def _moved(self, wanted: Mapping[str, str], place: Mapping[str, int]) -> list[tuple[str, int]]:
-        moves: list[tuple[str, int]] = []
-        for source in wanted.values():
-            if source == BOOK:
-                moves += [("x", len(place) + k) for k in range(4 * self.levels)]
-            elif source in place:
-                moves.append(("x", place[source]))
-            else:
-                moves.append(("y", self._places_of_outputs[source]))
-        return moves
+        """All states and parameters in one array, behind the table of where each begins and ends; see `fused_of`."""
+        self._out = TABLE + PLACES * len(self._starts)
+        all_outputs = self._out + len(self.outputs)
+        self._states = all_outputs + self._width_of_outputs + self._width_of_inputs
+        parts: list[Ints] = [np.zeros(self._states, dtype=np.int64)]
+        at = self._states
+        for number, start in enumerate(self._starts):
+            for k, part in enumerate((start.f.view(np.int64), start.i, start.p.view(np.int64))):
+                place = TABLE + PLACES * number + 2 * k
+                parts[0][place], parts[0][place + 1] = at, at + len(part)
+                parts.append(part)
+                at += len(part)
+        self._memory = np.concatenate(parts)
+        self._tick: Floats = self._memory.view(np.float64)[self._out : all_outputs]
 
     def _stacked(self, columns: Mapping[str, ArrayLike]) -> Floats:
         if set(columns) != set(self.columns):
@@ -185,3 +190,88 @@ class Pipeline:
             raise KernelError(f"pipeline: the columns differ in length: {told}")
         wide = [part.reshape(part.shape[0], int(np.prod(part.shape[1:]))) for part in parts]
         return np.ascontiguousarray(np.concatenate(wide, axis=1))
+
+
+class _Joint:
+    """Features joined: which columns they need, what they give, and where each finds its inputs."""
+
+    def __init__(self, features: Sequence[Feature], levels: int) -> None:
+        self.columns: dict[str, int] = {}
+        self.names: list[str] = []
+        self.integers: set[str] = set()
+        self.needs_time = False
+        self.kernels: list[Kernel | None] = []
+        self.starts: list[Start] = []
+        self._levels = levels
+        self._outputs: dict[str, int] = {}
+        drafts = [self._drafted(feature) for feature in features]
+        self.features = [draft._replace(moves=[self._settled(one) for one in draft.moves]) for draft in drafts]
+
+    def place_of(self, source: str, where: str) -> int:
+        """Where an output stands among all. KernelError names the nearest one."""
+        if source not in self._outputs:
+            raise KernelError(unknown_name("feature", source, self._outputs, where=where))
+        return self._outputs[source]
+
+    def _drafted(self, feature: Feature) -> Joined:
+        """A feature whose places in the book are not known yet, as long as there may be further columns before it."""
+        if bool(feature.kernel) == bool(feature.expression):
+            raise KernelError(f"{feature.name}: give it a kernel or an expression")
+        if feature.name in self._outputs:
+            raise KernelError(f"two features are called {feature.name}")
+        begin = len(self.names)
+        if feature.expression:
+            tree = parsed(feature.expression)
+            places = {name: "{}s[{}]".format(*self._move(name)) for name in names_in(tree)}
+            self._name(feature.name, [""])
+            self.kernels.append(None)
+            self.starts.append(stateless())
+            return Joined([], begin, begin + 1, None, source_of(tree, places))
+        kernel = find(feature.kernel)
+        if kernel.ready is not None:
+            raise KernelError(
+                f"{feature.name}: {kernel.name} answers when something ends, not row by row; use Streaming"
+            )
+        for given in feature.sources:
+            if given not in kernel.inputs:
+                raise KernelError(unknown_name("input", given, kernel.inputs, where=f"{feature.name} ({kernel.name})"))
+        values = kernel.values(feature.parameters)
+        moves = [move for name in kernel.inputs for move in self._moves(feature, kernel, values, name)]
+        self._name(feature.name, [one.name for one in kernel.outputs_of(values)])
+        self.kernels.append(kernel)
+        self.starts.append(kernel.start(values))
+        self.needs_time |= kernel.needs_time or self.starts[-1].by_time
+        return Joined(moves, begin, len(self.names), kernel)
+
+    def _moves(self, feature: Feature, kernel: Kernel, values: Values, name: str) -> list[Move]:
+        """Where one input of a kernel comes from; an input that may be left out, and is, is NaN."""
+        if name not in feature.sources and name in (*kernel.optional, *kernel.unread(values)):
+            return [NOTHING]
+        source = feature.sources.get(name, name)
+        sources = (source,) if isinstance(source, str) else source
+        width = kernel.widths(values).get(name, len(sources) if name in kernel.alike else 1)
+        if len(sources) != width:
+            raise KernelError(f"{feature.name}: {name} of {kernel.name} has {width} columns; {len(sources)} were named")
+        if name in kernel.integers:
+            self.integers.update(sources)
+        return [move for one in sources for move in (self._book(feature) if one == BOOK else [self._move(one)])]
+
+    def _move(self, source: str) -> Move:
+        if source in self._outputs:
+            return "y", self._outputs[source]
+        return "x", self.columns.setdefault(source, len(self.columns))
+
+    def _book(self, feature: Feature) -> list[Move]:
+        if self._levels == 0:
+            raise KernelError(f"{feature.name} needs the book (bk): say how many levels a row carries")
+        return [(BOOK, k) for k in range(4 * self._levels)]
+
+    def _settled(self, move: Move) -> Move:
+        return ("x", len(self.columns) + move[1]) if move[0] == BOOK else move
+
+    def _name(self, feature: str, outputs: Sequence[str]) -> None:
+        for output in outputs:
+            name = feature if len(outputs) == 1 else f"{feature}.{output}"
+            self._outputs[name] = len(self.names)
+            self.names.append(name)
+        self._outputs.setdefault(feature, len(self.names) - len(outputs))  # the first output, where it has several
