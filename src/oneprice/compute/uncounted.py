@@ -34,3 +34,22 @@ def uncounted(typing, held):
         return value
 
     return held(held), view
+
+
+@_intrinsic
+def piece(typing, held, begin, end):
+    """`held[begin:end]` of a C-contiguous array of one dimension, of which no reference is counted and no bound is checked:
+    for compiled code that has laid out the array itself."""
+    if not (isinstance(held, types.Array) and held.ndim == 1 and held.layout == "C"):
+        return None
+
+    def view(context, builder, signature, arguments):
+        seen, made = (context.make_array(held)(context, builder, value=value) for value in (arguments[0], None))
+        size, length = seen.itemsize, builder.sub(arguments[2], arguments[1])
+        made.data, made.itemsize, made.nitems = builder.gep(seen.data, [arguments[1]]), size, length
+        made.shape = builder.insert_value(made.shape, length, 0)
+        made.strides = builder.insert_value(made.strides, size, 0)
+        made.meminfo, made.parent = made.meminfo.type(None), made.parent.type(None)
+        return made._getvalue()
+
+    return held(held, types.intp, types.intp), view

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from oneprice.compute.kernels.definition import Kernel
+from oneprice.compute.kernels.expressions import names_in, parsed, source_of
 
 _ROWS = '''"""Generated: the rows of {name}."""
 from numba import njit
@@ -75,7 +76,7 @@ NOTHING: Move = ("", 0)
 
 class Joined(NamedTuple):
     """One feature as the fused call sees it. `moves`: where its inputs come from. `begin`, `end`: its outputs among those of
-    all. `expression`: source, where it has no kernel."""
+    all. `expression`: what stands for a kernel; its inputs are its names, in their order."""
 
     moves: Sequence[Move]
     begin: int
@@ -89,7 +90,7 @@ PLACES = 6  # for each feature from where to where its floats, its integers, its
 _FUSED_HEAD = """
 @njit(cache=True, forceinline=True)
 def one(m, g, now, xs, out):
-    begin, ys, w = m[0], g[{y}:{w}], g[{w}:{end}]"""
+    begin, ys, w = m[0], piece(g, {y}, {w}), piece(g, {w}, {states})"""
 _FUSED_TAIL = """    m[0] = 0
 {chosen}
     return False
@@ -111,51 +112,64 @@ def tick(m, now, row):
     \"\"\"Whether the state of feature m[0] has to grow first.\"\"\"
     m, row = uncounted(m), uncounted(row)
     g = m.view(np.float64)
-    return one(m, g, now, row, g[{out}:{y}])
+    return one(m, g, now, row, piece(g, {out}, {y}))
 """
 
 
-def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
-    """A module with `rows(m, t, x, y, start)` and `tick(m, now, row)`: all features of a row in one compiled call.
+class Layout(NamedTuple):
+    """Where in its memory (int64; floats as their bits) a fused call finds what. First comes 0, or the feature to go on with
+    after its state has grown; then the table of the states."""
 
-    `m` int64: 0 or the feature to go on with after its state has grown, the table, the chosen outputs of a tick, all outputs,
-    a scratch row, and then the states and parameters of the features (floats as their bits).
-    """
+    out: int  # the chosen outputs of a tick
+    y: int  # all outputs
+    w: int  # the inputs of one feature, gathered
+    states: int  # states and parameters, as the table says
+
+
+def layout_of(features: Sequence[Joined], chosen: Sequence[int]) -> Layout:
     out = TABLE + PLACES * len(features)
     y = out + len(chosen)
     w = y + max((one.end for one in features), default=0)
-    end = w + max((len(one.moves) for one in features), default=0)
+    return Layout(out, y, w, w + max((len(one.moves) for one in features), default=0))
+
+
+def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
+    """A module with `rows(m, t, x, y, start)` and `tick(m, now, row)`: all features of a row in one compiled call."""
+    layout = layout_of(features, chosen)
     kernels = {one.kernel.name: one.kernel for one in features if one.kernel is not None}
     lines = [
         '"""Generated: features of one row."""', "import numpy as np", "from numba import njit",
-        "from oneprice.compute.kernels.rows import finite, ratio", "from oneprice.compute.uncounted import uncounted",
+        "from oneprice.compute.kernels.rows import finite, ratio",
+        "from oneprice.compute.uncounted import piece, uncounted",
         *(f"from {one.module} import {_step_name(one)} as step_{name}" for name, one in kernels.items()),
-        "", _FUSED_HEAD.format(y=y, w=w, end=end),
+        "", _FUSED_HEAD.format(y=layout.y, w=layout.w, states=layout.states),
     ]  # fmt: skip
     for number, feature in enumerate(features):
         lines.append(f"    if begin <= {number}:")
         if feature.kernel is None:
-            lines.append(f"        ys[{feature.begin}] = finite({feature.expression})")
+            tree = parsed(feature.expression)
+            places = {name: f"{one}s[{at}]" for name, (one, at) in zip(names_in(tree), feature.moves, strict=True)}
+            lines.append(f"        ys[{feature.begin}] = finite({source_of(tree, places)})")
             continue
         inputs, moved = _inputs(feature.moves)
         lines += [f"        {line}" for line in moved]
         at = TABLE + PLACES * number
         lines += [
-            f"        if step_{feature.kernel.name}(g[m[{at}] : m[{at + 1}]], m[m[{at + 2}] : m[{at + 3}]], "
-            f"g[m[{at + 4}] : m[{at + 5}]], now, {inputs}, ys[{feature.begin} : {feature.end}]):",
+            f"        if step_{feature.kernel.name}(piece(g, m[{at}], m[{at + 1}]), piece(m, m[{at + 2}], m[{at + 3}]), "
+            f"piece(g, m[{at + 4}], m[{at + 5}]), now, {inputs}, piece(ys, {feature.begin}, {feature.end})):",
             f"            m[0] = {number}",
             "            return True",
         ]
     written = "\n".join(f"    out[{k}] = ys[{place}]" for k, place in enumerate(chosen))
-    return _module("\n".join([*lines, _FUSED_TAIL.format(chosen=written, out=out, y=y)]))
+    return _module("\n".join([*lines, _FUSED_TAIL.format(chosen=written, out=layout.out, y=layout.y)]))
 
 
 def _inputs(moves: Sequence[Move]) -> tuple[str, list[str]]:
     """A step's inputs: a piece of the row where they stand there side by side, else gathered in the scratch row."""
     source, first = moves[0]
     if source and all(move == (source, first + k) for k, move in enumerate(moves)):
-        return f"{source}s[{first} : {first + len(moves)}]", []
-    return f"w[0 : {len(moves)}]", [
+        return f"piece({source}s, {first}, {first + len(moves)})", []
+    return f"piece(w, 0, {len(moves)})", [
         f"w[{k}] = {f'{one}s[{column}]' if one else 'np.nan'}" for k, (one, column) in enumerate(moves)
     ]
 

@@ -22,7 +22,7 @@ from oneprice.compute.kernels.definition import (
     Values,
 )
 from oneprice.compute.kernels.microstructure import flow
-from oneprice.compute.kernels.rows import is_price, is_qty, stateless
+from oneprice.compute.kernels.rows import stateless
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -46,13 +46,21 @@ _LEVELS = Parameter(name="levels", kind="int", default=5, low=1, help="of each s
 
 
 @njit(cache=True, forceinline=True)
+def is_side(x, prices, quantities, levels):
+    """Whether every level is empty or has a price; without a branch, so that it is done several levels at a time."""
+    good = True
+    for k in range(levels):
+        price, qty = x[prices + k], x[quantities + k]
+        good &= (qty == 0.0) | ((qty > 0.0) & (qty < math.inf) & (price > 0.0) & (price < math.inf))
+    return good
+
+
+@njit(cache=True, forceinline=True)
 def is_book(x, depth, levels):
     """Whether the first levels of a book of that depth can be used."""
-    for k in range(min(levels, depth)):
-        for side in range(2):
-            price, qty = x[2 * side * depth + k], x[(2 * side + 1) * depth + k]
-            if not is_qty(qty) or (qty > 0.0 and not is_price(price)):
-                return False
+    levels = min(levels, depth)
+    if not (is_side(x, 0, depth, levels) & is_side(x, 2 * depth, 3 * depth, levels)):
+        return False
     return not (is_two_sided(x, depth) and x[0] > x[2 * depth])
 
 
@@ -148,11 +156,11 @@ DEPTH_WEIGHTED_MID = Kernel(
 @njit(cache=True, forceinline=True)
 def slope_of_line(x, prices, quantities, levels, mid):
     """Cumulative quantity on distance in bps, least squares through the origin."""
-    total, products, squares = 0.0, 0.0, 0.0
+    total, products, squares, share = 0.0, 0.0, 0.0, 1e4 / mid
     for k in range(levels):
         if x[quantities + k] > 0.0:
             total += x[quantities + k]
-            distance = 1e4 * abs(x[prices + k] / mid - 1.0)
+            distance = abs(x[prices + k] - mid) * share
             products += distance * total
             squares += distance * distance
     return products / squares if squares > 0.0 else math.nan

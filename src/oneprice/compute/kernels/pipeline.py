@@ -10,21 +10,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from oneprice.compute.kernels.definition import BOOK, Floats, Ints, Kernel, KernelError, Start, Values
-from oneprice.compute.kernels.expressions import names_in, parsed, source_of
-from oneprice.compute.kernels.generated import NOTHING, PLACES, TABLE, Joined, Move, fused_of
+from oneprice.compute.kernels.expressions import names_in, parsed
+from oneprice.compute.kernels.generated import NOTHING, PLACES, TABLE, Joined, Move, fused_of, layout_of
 from oneprice.compute.kernels.registry import find
 from oneprice.compute.kernels.rows import stateless
 from oneprice.compute.kernels.streaming import bits_of, times_of
 from oneprice.model.errors import unknown_name
 
+_TOUCH = ("b", "B", "a", "A")  # the first level of each of the book's four blocks
 Sources = Mapping[str, str | tuple[str, ...]]
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """One feature of a pipeline: a kernel, where its inputs come from, its parameters; or an expression.
 
-    A source is a column of the row (`bid`), a feature above (`mid`), or one of its outputs (`macd.signal`); for a matrix, one
-    for each of its columns. Inputs that are not named come from the column of their own name. An expression joins such sources
+    A source is a column of the row (`price`), the touch of its book (`bk.b`, `bk.B`, `bk.a`, `bk.A`: best bid and its quantity,
+    best ask and its quantity), a feature above (`mid`), or one of its outputs (`macd.signal`); for a matrix, one for each of
+    its columns. Inputs that are not named come from the column of their own name. An expression joins such sources
     by + - * / and parentheses: `1e4 * (mid / index - 1)`.
     """
 
@@ -73,8 +75,9 @@ class Pipeline:
         self.outputs = tuple(self._chosen)
         self._integers, self._needs_time = joint.integers, joint.needs_time
         self._kernels, self._starts = joint.kernels, joint.starts
-        self._fused = fused_of(joint.features, [joint.place_of(source, "outputs") for source in self._chosen.values()])
-        self._width_of_outputs, self._width_of_inputs = len(joint.names), max(len(one.moves) for one in joint.features)
+        chosen = [joint.place_of(source, "outputs") for source in self._chosen.values()]
+        self._layout = layout_of(joint.features, chosen)
+        self._fused = fused_of(joint.features, chosen)
         self._lay_out()
         self._last_ns = -(1 << 63)
 
@@ -149,10 +152,10 @@ class Pipeline:
         assert kernel.grow is not None, kernel.name
         f, i = kernel.grow(start.f, start.i)
         self._starts[number] = start._replace(f=f, i=i)
-        outputs = self._memory[self._out : self._states].copy()  # of the features before it, this row's already
+        scratch = self._memory[self._layout.out : self._layout.states].copy()  # of the features before it: done already
         self._lay_out()
         self._memory[0] = number
-        self._memory[self._out : self._states] = outputs
+        self._memory[self._layout.out : self._layout.states] = scratch
 
     def _take_back(self) -> None:
         floats = self._memory.view(np.float64)
@@ -161,12 +164,9 @@ class Pipeline:
             self._starts[number] = start._replace(f=floats[at[0] : at[1]].copy(), i=self._memory[at[2] : at[3]].copy())
 
     def _lay_out(self) -> None:
-        """All states and parameters in one array, behind the table of where each begins and ends; see `fused_of`."""
-        self._out = TABLE + PLACES * len(self._starts)
-        all_outputs = self._out + len(self.outputs)
-        self._states = all_outputs + self._width_of_outputs + self._width_of_inputs
-        parts: list[Ints] = [np.zeros(self._states, dtype=np.int64)]
-        at = self._states
+        """All states and parameters in one array, behind the table of where each begins and ends."""
+        parts: list[Ints] = [np.zeros(self._layout.states, dtype=np.int64)]
+        at = self._layout.states
         for number, start in enumerate(self._starts):
             for k, part in enumerate((start.f.view(np.int64), start.i, start.p.view(np.int64))):
                 place = TABLE + PLACES * number + 2 * k
@@ -174,7 +174,7 @@ class Pipeline:
                 parts.append(part)
                 at += len(part)
         self._memory = np.concatenate(parts)
-        self._tick: Floats = self._memory.view(np.float64)[self._out : all_outputs]
+        self._tick: Floats = self._memory.view(np.float64)[self._layout.out : self._layout.y]
 
     def _stacked(self, columns: Mapping[str, ArrayLike]) -> Floats:
         if set(columns) != set(self.columns):
@@ -221,12 +221,11 @@ class _Joint:
             raise KernelError(f"two features are called {feature.name}")
         begin = len(self.names)
         if feature.expression:
-            tree = parsed(feature.expression)
-            places = {name: "{}s[{}]".format(*self._move(name)) for name in names_in(tree)}
+            moves = [move for name in names_in(parsed(feature.expression)) for move in self._sources(feature, name)]
             self._name(feature.name, [""])
             self.kernels.append(None)
             self.starts.append(stateless())
-            return Joined([], begin, begin + 1, None, source_of(tree, places))
+            return Joined(moves, begin, begin + 1, None, feature.expression)
         kernel = find(feature.kernel)
         if kernel.ready is not None:
             raise KernelError(
@@ -254,17 +253,21 @@ class _Joint:
             raise KernelError(f"{feature.name}: {name} of {kernel.name} has {width} columns; {len(sources)} were named")
         if name in kernel.integers:
             self.integers.update(sources)
-        return [move for one in sources for move in (self._book(feature) if one == BOOK else [self._move(one)])]
+        return [move for one in sources for move in self._sources(feature, one)]
 
-    def _move(self, source: str) -> Move:
+    def _sources(self, feature: Feature, source: str) -> list[Move]:
         if source in self._outputs:
-            return "y", self._outputs[source]
-        return "x", self.columns.setdefault(source, len(self.columns))
-
-    def _book(self, feature: Feature) -> list[Move]:
+            return [("y", self._outputs[source])]
+        book, _, column = source.partition(".")
+        if book != BOOK:
+            return [("x", self.columns.setdefault(source, len(self.columns)))]
         if self._levels == 0:
             raise KernelError(f"{feature.name} needs the book (bk): say how many levels a row carries")
-        return [(BOOK, k) for k in range(4 * self._levels)]
+        if not column:
+            return [(BOOK, k) for k in range(4 * self._levels)]
+        if column not in _TOUCH:
+            raise KernelError(unknown_name("column of the book", column, _TOUCH, where=feature.name))
+        return [(BOOK, _TOUCH.index(column) * self._levels)]
 
     def _settled(self, move: Move) -> Move:
         return ("x", len(self.columns) + move[1]) if move[0] == BOOK else move

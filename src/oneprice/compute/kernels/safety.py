@@ -11,12 +11,10 @@ from numba import njit
 
 from oneprice.compute.kernels.definition import NO_INTEGER, Floats, Ints, Kernel, Output, Parameter, Span, Start, Values
 from oneprice.compute.kernels.rows import is_price
-from oneprice.compute.kernels.statistics_windows import median_deviation, quantile_of, sorted_insert, sorted_remove
+from oneprice.compute.kernels.statistics_windows import median_deviation, quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
-    CAPACITY,
     COUNT,
     add_to,
-    by_count,
     drop,
     growing,
     is_due,
@@ -301,21 +299,15 @@ def outlier_outputs(f, n, p, value, y):
 
 @njit(cache=True, forceinline=True)
 def outlier_flag_mad_step(f, i, p, t, x, y):
-    value, ring = x[0], i[CAPACITY]
+    value = x[0]
     no_output(y)
     if not math.isfinite(value):
         return False
-    if by_count(i) and is_ready(i):
-        outlier_outputs(f, i[COUNT], p, value, y)
-    while is_due(i, t):
-        sorted_remove(f, i[COUNT], f[ring + drop(i)])
-    if is_full(i):
+    if sorted_makes_room(f, i, t):
         return True
-    if not by_count(i) and is_ready(i):
+    if is_ready(i):
         outlier_outputs(f, i[COUNT], p, value, y)
-    sorted_insert(f, i[COUNT], value)
-    f[ring + push(i, t)] = value
-    return False
+    return sorted_row(f, i, t, value)
 
 
 OUTLIER_FLAG_MAD = Kernel(
@@ -327,7 +319,8 @@ OUTLIER_FLAG_MAD = Kernel(
         Parameter(name="k", kind="float", default=5.0, above=0.0),
         Parameter(name="floor", kind="float", default=0.01, above=0.0, help="smallest deviation, in units of x: one tick"),
     ),
-    step=outlier_flag_mad_step, grow=growing(0, mirrored=True), first="w+1", cost="O(w)", oracle="naive median and MAD",
+    step=outlier_flag_mad_step, grow=growing(0, mirrored=True), first="w+1", oracle="naive median and MAD",
+    cost="O(log w) comparisons, O(w) moves",
     start=lambda values: windowed(values, own=0, parameters=[values["k"], values["floor"]], mirrored=True),
     source="Hampel 1974; Iglewicz & Hoaglin 1993",
     differs="The row is not in its own window. A window without spread uses the floor and flags a move of k ticks, not every"

@@ -237,15 +237,13 @@ ROLLING_BETA = _pairs(
 
 @njit(cache=True, forceinline=True)
 def sorted_place(f, n, value):
-    """The first place among n sorted values that is not below a value."""
-    low, high = 0, n
-    while low < high:
-        middle = (low + high) // 2
-        if f[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    """The first place among n sorted values that is not below a value; halved without a branch, which nobody could foretell."""
+    low = 0
+    while n > 1:
+        half = n // 2
+        low += half if f[low + half - 1] < value else 0
+        n -= half
+    return low + 1 if n == 1 and f[low] < value else low
 
 
 @njit(cache=True, forceinline=True)
@@ -263,6 +261,19 @@ def sorted_remove(f, n, value):
 
 
 @njit(cache=True, forceinline=True)
+def sorted_replace(f, n, old, new):
+    """One of n sorted values for another: only those between the two move."""
+    place = sorted_place(f, n, old)
+    while place + 1 < n and f[place + 1] < new:
+        f[place] = f[place + 1]
+        place += 1
+    while place > 0 and f[place - 1] > new:
+        f[place] = f[place - 1]
+        place -= 1
+    f[place] = new
+
+
+@njit(cache=True, forceinline=True)
 def quantile_of(f, n, prob):
     """Type 7 of Hyndman & Fan: linear between order statistics, at (n − 1)·prob."""
     h = (n - 1) * prob
@@ -273,15 +284,28 @@ def quantile_of(f, n, prob):
 
 
 @njit(cache=True, forceinline=True)
+def sorted_makes_room(f, i, t):
+    """Rows that are too old go, of a window in time; → whether there is no room."""
+    if by_count(i):
+        return False
+    while is_due(i, t):
+        sorted_remove(f, i[COUNT], f[i[CAPACITY] + drop(i)])
+    return is_full(i)
+
+
+@njit(cache=True, forceinline=True)
 def sorted_row(f, i, t, value):
     """A row into a window that is kept sorted, too; → whether there was no room."""
     ring = i[CAPACITY]
-    while is_due(i, t):
-        sorted_remove(f, i[COUNT], f[ring + drop(i)])
-    if is_full(i):
-        return True
-    sorted_insert(f, i[COUNT], value)
-    f[ring + push(i, t)] = value
+    if is_turning(i):
+        slot = ring + turn(i)
+        sorted_replace(f, i[COUNT], f[slot], value)
+    else:
+        if sorted_makes_room(f, i, t):
+            return True
+        sorted_insert(f, i[COUNT], value)
+        slot = ring + push(i, t)
+    f[slot] = value
     return False
 
 
@@ -310,23 +334,28 @@ ROLLING_QUANTILE = Kernel(
 
 
 @njit(cache=True, forceinline=True)
-def median_deviation(f, n, center):
-    """The median of |x − center| over n sorted values, center their median: two runs outward, merged."""
-    right = sorted_place(f, n, center)
-    left = right - 1
-    below = 0.0
-    for k in range(n // 2 + 1):
-        take_left = right >= n or (left >= 0 and center - f[left] <= f[right] - center)
-        if take_left:
-            distance = center - f[left]
-            left -= 1
+def nearest_deviation(f, n, center, split, rank):
+    """The distance from the center with `rank` others as small or smaller, of n sorted values of which the first `split` are
+    below the center: how many of those nearest stand left of it is found by halving."""
+    low, high = max(0, rank + 1 - (n - split)), min(rank + 1, split)  # of the rank + 1 nearest, how many are left
+    while low < high:
+        middle = (low + high) // 2
+        # One more from the left belongs to them if it is nearer than the last one taken from the right.
+        if center - f[split - 1 - middle] < f[split + rank - middle] - center:
+            low = middle + 1
         else:
-            distance = f[right] - center
-            right += 1
-        if k == n // 2:
-            return distance if n % 2 else 0.5 * (below + distance)
-        below = distance
-    return math.nan
+            high = middle
+    left = center - f[split - low] if low > 0 else -math.inf
+    right = f[split + rank - low] - center if low <= rank else -math.inf
+    return max(left, right)
+
+
+@njit(cache=True, forceinline=True)
+def median_deviation(f, n, center):
+    """The median of |x − center| over n sorted values."""
+    split = sorted_place(f, n, center)
+    upper = nearest_deviation(f, n, center, split, n // 2)
+    return upper if n % 2 else 0.5 * (nearest_deviation(f, n, center, split, n // 2 - 1) + upper)
 
 
 @njit(cache=True, forceinline=True)
@@ -358,7 +387,7 @@ ROBUST_HAMPEL = Kernel(
     parameters=(*window_parameter(21, fewest=1), Parameter(name="k", kind="float", default=3.0, above=0.0)),
     step=robust_hampel_step,
     start=lambda values: windowed(values, own=0, parameters=[values["k"]], mirrored=True),
-    grow=growing(0, mirrored=True), first="w", cost="O(w)",
+    grow=growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
     oracle='naive median and MAD; SciPy median_abs_deviation(scale="normal")',
     source="Hampel 1974; Davies & Gather 1993",
     differs="The window is trailing: the textbook's is centred and looks ahead. A flat window has no score.",

@@ -10,17 +10,11 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
-from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_insert, sorted_remove
+from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
-    CAPACITY,
     COUNT,
-    by_count,
-    drop,
     growing,
-    is_due,
-    is_full,
     is_ready,
-    push,
     window_parameter,
     windowed,
 )
@@ -38,20 +32,11 @@ def winsorize_step(f, i, p, t, x, y):
     if p[2] == 1.0:
         y[0] = min(max(value, p[3]), p[4])
         return False
-    ring = i[CAPACITY]
-    limited = math.nan
-    if by_count(i) and is_ready(i):
-        limited = min(max(value, quantile_of(f, i[COUNT], p[0])), quantile_of(f, i[COUNT], p[1]))
-    while is_due(i, t):
-        sorted_remove(f, i[COUNT], f[ring + drop(i)])
-    if is_full(i):
+    if sorted_makes_room(f, i, t):
         return True
-    if not by_count(i) and is_ready(i):
-        limited = min(max(value, quantile_of(f, i[COUNT], p[0])), quantile_of(f, i[COUNT], p[1]))
-    y[0] = limited
-    sorted_insert(f, i[COUNT], value)
-    f[ring + push(i, t)] = value
-    return False
+    if is_ready(i):
+        y[0] = min(max(value, quantile_of(f, i[COUNT], p[0])), quantile_of(f, i[COUNT], p[1]))
+    return sorted_row(f, i, t, value)
 
 
 def _winsorize_start(values: Values) -> Start:

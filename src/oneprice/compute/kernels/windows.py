@@ -151,17 +151,16 @@ def no_output(y):
         y[k] = math.nan
 
 
-# -- a sum that loses nothing: f[at] the sum, f[at + 1] what rounding left behind (Neumaier 1974) -----------------------
+# -- a sum that loses nothing: f[at] the sum, f[at + 1] what rounding left behind (Neumaier 1974; without a branch, as Knuth) --
 
 
 @njit(cache=True, forceinline=True)
 def add_to(f, at, value):
-    total = f[at] + value
-    if abs(f[at]) >= abs(value):
-        f[at + 1] += (f[at] - total) + value
-    else:
-        f[at + 1] += (value - total) + f[at]
+    before = f[at]
+    total = before + value
+    added = total - before
     f[at] = total
+    f[at + 1] += (before - (total - added)) + (value - added)
 
 
 @njit(cache=True, forceinline=True)
@@ -237,6 +236,7 @@ def sum_row(f, i, t, term):
 
 MOMENTS = 4
 _SHARE = 1e-4  # of the largest sum: what is left of it below this has lost too many digits, and is made anew
+_FAR = 1e6  # the square of the way from the origin to the mean, in sums of squares
 
 
 @njit(cache=True, forceinline=True)
@@ -278,8 +278,8 @@ def mean_of(f, at):
 
 @njit(cache=True, forceinline=True)
 def moments_are_worn(f, at):
-    """Whether removals have left so little of the sum that its digits are gone."""
-    return f[at + 1] < _SHARE * f[at + 3]
+    """Whether its digits are gone: removals have left little of the sum, or the mean has gone far from the origin."""
+    return f[at + 1] < _SHARE * f[at + 3] or f[at] * f[at] > _FAR * f[at + 1]
 
 
 @njit(cache=True, forceinline=True)
