@@ -116,3 +116,17 @@ SPECIAL |= {
     "W": lambda rng, n: rng.dirichlet(np.ones(20), n),  # weights of twenty assets
     "R": lambda rng, n: rng.normal(0.0, 1e-2, (n, 20)),  # and their returns
 }
+
+# execution
+SPECIAL |= {
+    name: between(99.0, 101.0) for name in ("p_dec", "p_send", "p_end", "arrival", "m_arrival", "m_send", "touch")
+}
+SPECIAL |= {name: between(0.5, 2.0) for name in ("eta", "gamma", "epsilon", "lambda_", "T", "sigma")}
+SPECIAL |= {
+    "done": lambda rng, n: np.cumsum(rng.random(n)), "fee": between(-0.1, 0.1), "n": between(0.0, 2.0), "X": between(-9.0, 9.0),
+    "N": lambda rng, n: rng.integers(0, 9, n).astype(float), "Q": lambda rng, n: rng.integers(1, 200, n) / 10.0,
+    "ADV": between(1e3, 2e3), "inventory": between(-3.0, 3.0), "tick": lambda rng, n: rng.choice([0.01, 0.05], n),
+    "display": between(0.5, 3.0), "PRICE": lambda rng, n: 100.0 + 0.01 * np.tile(np.arange(5), 2) + 0.01 * rng.random((n, 10)),
+    "QTY": between(-0.1, 5.0, 10), "LOT": lambda rng, n: rng.choice([0.0, 0.1, 0.25], (n, 2)),
+    "MIN_NOTIONAL": lambda rng, n: rng.choice([0.0, 50.0, 400.0], (n, 2)),
+}  # fmt: skip

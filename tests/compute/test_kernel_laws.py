@@ -44,6 +44,8 @@ SHORT |= {
     "circuit_breaker": {"move": 0.002, "w": "20s", "cool_s": 5.0},
     "outlier_flag_mad": {"w": 30},
 }
+SHORT |= {"twap": {"w": "5s"}, "pov": {"lot": 0.1, "cap": 30.0}, "iceberg_slicer": {"lot": 0.1}}
+ORDERS = {"optimal_ac_schedule", "iceberg_slicer"}  # a row is an order, which has many answers
 every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
 every_row_kernel = pytest.mark.parametrize(
     "kernel",
@@ -143,7 +145,8 @@ def test_no_rows_and_one_row(kernel: Kernel) -> None:
     columns, t = columns_of(kernel, rng, 1), times(rng, 1)
     for name, column in made(kernel).update(t[:0], **cut(columns, slice(0, 0))).items():
         assert len(column) == 0, name
-    assert {len(column) for column in made(kernel).update(t, **columns).values()} <= {0, 1}
+    lengths = {len(column) for column in made(kernel).update(t, **columns).values()}
+    assert lengths <= {0, 1} or (kernel.name in ORDERS and len(lengths) == 1)
 
 
 @every_row_kernel

@@ -18,6 +18,7 @@ FAMILIES = {  # family → its modules
     "liquidity": ("liquidity",),
     "fx": ("fx",),
     "crypto": ("crypto", "crypto_venues"),
+    "execution": ("execution", "execution_schedules", "execution_venues"),
     "momentum": ("momentum", "filters"),
     "features": ("features", "shapes"),
     "transforms": ("transforms", "bars"),

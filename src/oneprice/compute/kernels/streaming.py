@@ -166,7 +166,10 @@ def stacked(kernel: Kernel, columns: Mapping[str, ArrayLike], unread: tuple[str,
         if name not in kernel.inputs:
             raise KernelError(f"{kernel.name}: {name} is no input of it; its inputs are {', '.join(kernel.inputs)}")
     length = len(np.asarray(next(iter(columns.values()), ())))
-    columns = {name: np.full(length, np.nan) for name in (*kernel.optional, *unread)} | dict(columns)
+    missing = {
+        name: np.full((length, 4, 0) if name == BOOK else length, np.nan) for name in (*kernel.optional, *unread)
+    }
+    columns = missing | dict(columns)
     parts: list[Floats] = []
     for name in kernel.inputs:
         if name not in columns:
