@@ -14,7 +14,7 @@ from oneprice.compute.kernels.expressions import names_in, parsed
 from oneprice.compute.kernels.generated import NOTHING, PLACES, TABLE, Joined, Move, fused_of, layout_of
 from oneprice.compute.kernels.registry import find
 from oneprice.compute.kernels.rows import stateless
-from oneprice.compute.kernels.streaming import bits_of, times_of
+from oneprice.compute.kernels.streaming import bits_of, blocks, stacked, times_between, times_of
 from oneprice.model.errors import unknown_name
 
 _TOUCH = ("b", "B", "a", "A")  # the first level of each of the book's four blocks
@@ -97,18 +97,20 @@ class Pipeline:
 
     def update(self, t: ArrayLike | None = None, **columns: ArrayLike) -> dict[str, Floats]:
         """The features of the next rows, by name, as `Streaming.update` gives those of one kernel."""
-        x = self._stacked(columns)
-        times = times_of("pipeline", t, len(x), is_needed=self._needs_time)
-        if len(x) and times[0] < self._last_ns:
-            raise KernelError(f"pipeline: t goes back at row 0, to {times[0]} from {self._last_ns}")
-        if len(x) and t is not None:
+        parts = self._parts(columns)
+        count = len(parts[0])
+        times = times_of("pipeline", t, count, is_needed=self._needs_time)
+        if times is not None and count:
+            if times[0] < self._last_ns:
+                raise KernelError(f"pipeline: t goes back at row 0, to {times[0]} from {self._last_ns}")
             self._last_ns = int(times[-1])
-        y = np.full((len(x), len(self.outputs)), np.nan)
-        done = self._fused.rows(self._memory, times, x, y, 0)
-        while done < len(x):
-            self._grow()
-            done = self._fused.rows(self._memory, times, x, y, done)
-        return {name: y[:, k].copy() for k, name in enumerate(self.outputs)}
+        found = {name: np.empty(count) for name in self.outputs}
+        for begin, end in blocks(count, self.width + len(self.outputs)):
+            y = np.empty((end - begin, len(self.outputs)))
+            self._rows(times_between(times, begin, end), stacked(parts, begin, end), y)
+            for k, column in enumerate(found.values()):
+                column[begin:end] = y[:, k]
+        return found
 
     def save(self) -> bytes:
         """Everything that it takes to go on elsewhere."""
@@ -139,6 +141,12 @@ class Pipeline:
         made._lay_out()
         made._last_ns = read.last_ns
         return made
+
+    def _rows(self, times: Ints, x: Floats, y: Floats) -> None:
+        done = self._fused.rows(self._memory, times, x, y, 0)
+        while done < len(x):
+            self._grow()
+            done = self._fused.rows(self._memory, times, x, y, done)
 
     def _versions(self) -> tuple[int, ...]:
         return tuple(kernel.version if kernel is not None else 0 for kernel in self._kernels)
@@ -176,7 +184,7 @@ class Pipeline:
         self._memory = np.concatenate(parts)
         self._tick: Floats = self._memory.view(np.float64)[self._layout.out : self._layout.y]
 
-    def _stacked(self, columns: Mapping[str, ArrayLike]) -> Floats:
+    def _parts(self, columns: Mapping[str, ArrayLike]) -> list[Floats]:
         if set(columns) != set(self.columns):
             raise KernelError(f"pipeline: its columns are {', '.join(self.columns)}; given were {', '.join(columns)}")
         parts = [
@@ -188,8 +196,7 @@ class Pipeline:
         if len({len(part) for part in parts}) > 1:
             told = ", ".join(f"{name} {len(part)}" for name, part in zip(self.columns, parts, strict=True))
             raise KernelError(f"pipeline: the columns differ in length: {told}")
-        wide = [part.reshape(part.shape[0], int(np.prod(part.shape[1:]))) for part in parts]
-        return np.ascontiguousarray(np.concatenate(wide, axis=1))
+        return [part if part.ndim == 1 else part.reshape(len(part), part[0:1].size) for part in parts]
 
 
 class _Joint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -66,17 +66,23 @@ class Streaming:
         Inputs are columns of one length; a book (`bk`) is an array rows × 4 × levels: bid prices, bid quantities, ask prices,
         ask quantities. KernelError names the argument that cannot be used.
         """
-        x = stacked(self.kernel, columns, self._unread)
+        parts = parts_of(self.kernel, columns, self._unread)
         for name, width in self._widths.items():
             shape = np.shape(columns[name])
             if shape[1:] != (width,):
                 raise KernelError(f"{self.kernel.name}: {name} has the shape {shape}; it must be rows × {width}")
-        times = self._times(t, len(x))
+        count = len(parts[0])
+        times = self._times(t, count)
         if self.kernel.ready is not None:
-            return typed(self.outputs, self._all_answers(times, x))
-        y = np.full((len(x), len(self.outputs)), np.nan)
-        self._all_rows(times, x, y)
-        return typed(self.outputs, y)
+            y = self._all_answers(times_between(times, 0, count), stacked(parts, 0, count))
+            return {output.name: typed(output, y[:, k]).copy() for k, output in enumerate(self.outputs)}
+        found = {output.name: np.empty(count, dtype=output.kind) for output in self.outputs}
+        for begin, end in blocks(count, sum(part[:1].size for part in parts) + len(self.outputs)):
+            y = np.empty((end - begin, len(self.outputs)))
+            self._all_rows(times_between(times, begin, end), stacked(parts, begin, end), y)
+            for k, output in enumerate(self.outputs):
+                found[output.name][begin:end] = typed(output, y[:, k])
+        return found
 
     def save(self) -> bytes:
         """Everything that it takes to go on elsewhere."""
@@ -138,11 +144,11 @@ class Streaming:
             assert self.kernel.grow is not None, self.kernel.name
             self._f, self._i = self.kernel.grow(self._f, self._i)
 
-    def _times(self, t: ArrayLike | None, count: int) -> Ints:
+    def _times(self, t: ArrayLike | None, count: int) -> Ints | None:
         times = times_of(self.kernel.name, t, count, is_needed=self.kernel.needs_time or self._by_time)
-        if count and times[0] < self._last_ns:
-            raise KernelError(f"{self.kernel.name}: t goes back at row 0, to {times[0]} from {self._last_ns}")
-        if t is not None and count:
+        if times is not None and count:
+            if times[0] < self._last_ns:
+                raise KernelError(f"{self.kernel.name}: t goes back at row 0, to {times[0]} from {self._last_ns}")
             self._last_ns = int(times[-1])
         return times
 
@@ -159,22 +165,22 @@ def compute(kernel: str | Kernel, t: ArrayLike | None = None, **given: Any) -> O
     return Streaming(found, **parameters).update(t, **columns)
 
 
-def stacked(kernel: Kernel, columns: Mapping[str, ArrayLike], unread: tuple[str, ...] = ()) -> Floats:
-    """Columns as rows, NaN for those that may be left out: the optional ones and those that nobody reads. KernelError for one
-    that is missing, unknown, of another length or not numbers."""
+def parts_of(kernel: Kernel, columns: Mapping[str, ArrayLike], unread: tuple[str, ...] = ()) -> list[Floats]:
+    """The inputs in their order, as arrays of one length; NaN for those that may be left out: the optional ones and those that
+    nobody reads. KernelError for one that is missing, unknown, of another length or not numbers."""
     for name in columns:
         if name not in kernel.inputs:
             raise KernelError(f"{kernel.name}: {name} is no input of it; its inputs are {', '.join(kernel.inputs)}")
     length = len(np.asarray(next(iter(columns.values()), ())))
-    missing = {
-        name: np.full((length, 4, 0) if name == BOOK else length, np.nan) for name in (*kernel.optional, *unread)
-    }
-    columns = missing | dict(columns)
     parts: list[Floats] = []
     for name in kernel.inputs:
-        if name not in columns:
+        if name in columns:
+            parts.append(_column(kernel, name, columns[name]))
+        elif name in (*kernel.optional, *unread):
+            nothing = np.broadcast_to(np.nan, (length, 4, 0) if name == BOOK else length)
+            parts.append(_column(kernel, name, nothing))
+        else:
             raise KernelError(f"{kernel.name}: the input {name} is missing; its inputs are {', '.join(kernel.inputs)}")
-        parts.append(_column(kernel, name, columns[name]))
     lengths = {name: len(part) for name, part in zip(kernel.inputs, parts, strict=True)}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -182,7 +188,31 @@ def stacked(kernel: Kernel, columns: Mapping[str, ArrayLike], unread: tuple[str,
     widths = [parts[kernel.inputs.index(name)].shape[1:] for name in kernel.alike]
     if len(set(widths)) > 1:
         raise KernelError(f"{kernel.name}: {' and '.join(kernel.alike)} must have the same number of columns")
-    return np.ascontiguousarray(np.concatenate([part if part.ndim == 2 else part[:, None] for part in parts], axis=1))
+    return parts
+
+
+_BLOCK = 1 << 15  # numbers in a block of rows: what comes in and goes out stays in the nearest caches
+_NO_TIMES = np.zeros(_BLOCK, dtype=np.int64)
+
+
+def blocks(count: int, width: int) -> Iterator[tuple[int, int]]:
+    """Rows by blocks, for rows of that many numbers."""
+    rows = max(64, _BLOCK // max(1, width))
+    for begin in range(0, count, rows):
+        yield begin, min(begin + rows, count)
+
+
+def times_between(times: Ints | None, begin: int, end: int) -> Ints:
+    """Of some rows; zeros where a kernel looks at no time and was given none."""
+    if times is not None:
+        return times[begin:end]
+    return _NO_TIMES[: end - begin] if end - begin <= _BLOCK else np.zeros(end - begin, dtype=np.int64)
+
+
+def stacked(parts: Sequence[Floats], begin: int, end: int) -> Floats:
+    """Columns as rows; one column that lies as a row does, is not copied."""
+    pieces = [part[begin:end] if part.ndim == 2 else part[begin:end, None] for part in parts]
+    return np.ascontiguousarray(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1))
 
 
 def _column(kernel: Kernel, name: str, given: ArrayLike) -> Floats:
@@ -217,12 +247,12 @@ def bits_of(column: NDArray[Any]) -> NDArray[Any]:
     return np.where(is_whole, np.rint(np.where(is_whole, column, 0.0)).astype(np.int64), NO_INTEGER).view(np.float64)
 
 
-def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -> Ints:
+def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -> Ints | None:
     """Receive times as int64. KernelError where they are missing, of another length, no whole numbers, or go back."""
     if t is None:
         if is_needed:
             raise KernelError(f"{kernel}: t is missing: it needs the receive time of every row, in ns")
-        return np.zeros(count, dtype=np.int64)
+        return None
     times = np.asarray(t)
     if times.dtype.kind == "M":
         times = times.astype("datetime64[ns]").astype(np.int64)
@@ -230,22 +260,16 @@ def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -
         raise KernelError(f"{kernel}: t holds {times.dtype}; it must be a column of whole nanoseconds (int64)")
     if len(times) != count:
         raise KernelError(f"{kernel}: t has {len(times)} rows, the inputs {count}")
-    back = np.flatnonzero(np.diff(times.astype(np.int64)) < 0)
-    if len(back):
-        row = int(back[0]) + 1
+    times = np.ascontiguousarray(times, dtype=np.int64)
+    goes_back = times[1:] < times[:-1]
+    if goes_back.any():
+        row = int(np.argmax(goes_back)) + 1
         raise KernelError(f"{kernel}: t goes back at row {row}, to {times[row]} from {times[row - 1]}")
-    return times.astype(np.int64)
+    return times
 
 
-def typed(outputs: tuple[Output, ...], y: Floats) -> Outputs:
-    """Outputs by name, in their kinds."""
-    found: Outputs = {}
-    for k, output in enumerate(outputs):
-        column = y[:, k]
-        if output.kind == "int8":
-            found[output.name] = np.where(np.isnan(column), INT8_NONE, column).astype(np.int8)
-        elif output.kind == "int64":
-            found[output.name] = np.ascontiguousarray(column).view(np.int64)
-        else:
-            found[output.name] = column.copy()
-    return found
+def typed(output: Output, column: Floats) -> NDArray[Any]:
+    """An output in its kind."""
+    if output.kind == "int8":
+        return np.where(np.isnan(column), INT8_NONE, column).astype(np.int8)
+    return column.view(np.int64) if output.kind == "int64" else column
