@@ -129,4 +129,16 @@ SPECIAL |= {
     "display": between(0.5, 3.0), "PRICE": lambda rng, n: 100.0 + 0.01 * np.tile(np.arange(5), 2) + 0.01 * rng.random((n, 10)),
     "QTY": between(-0.1, 5.0, 10), "LOT": lambda rng, n: rng.choice([0.0, 0.1, 0.25], (n, 2)),
     "MIN_NOTIONAL": lambda rng, n: rng.choice([0.0, 50.0, 400.0], (n, 2)),
+
+def covariances(rng: np.random.Generator, n: int) -> Floats:
+    """Of three assets, row by row."""
+    factors = rng.normal(0.0, 0.02, (n, 3, 4))
+    return (factors @ factors.transpose(0, 2, 1)).reshape(n, 9)
+
+
+SPECIAL |= {
+    "equity": lambda rng, n: 1e4 * np.exp(np.cumsum(rng.normal(0.0, 1e-2, n))),
+    "factor": lambda rng, n: rng.normal(0.0, 1e-3, n),
+    "win_prob": between(0.0, 1.0), "payoff": between(0.2, 3.0), "mu": between(-0.1, 0.5), "variance": between(0.01, 0.2),
+    "SIGMA": covariances, "BUDGETS": between(0.1, 3.0, 3), "POSITIONS": between(-1e4, 1e4, 6),
 }  # fmt: skip

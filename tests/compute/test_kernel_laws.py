@@ -46,6 +46,15 @@ SHORT |= {
 }
 SHORT |= {"twap": {"w": "5s"}, "pov": {"lot": 0.1, "cap": 30.0}, "iceberg_slicer": {"lot": 0.1}}
 ORDERS = {"optimal_ac_schedule", "iceberg_slicer"}  # a row is an order, which has many answers
+SHORT |= {
+    "vol_target": {"target": 1e-3}, "evt_pot_var": {"w": 200, "tail": 0.2, "refit": 20}, "fx_beta": {"lags": 2},
+    "ewcov_matrix": {"assets": 20}, "ledoit_wolf_shrinkage": {"assets": 20, "w": 30},
+    "risk_parity_weights": {"assets": 3, "budgets": "given"},
+    "exposure_limits": {
+        "positions": 6, "gross": 3e4, "net": 1e4, "symbol": 9e3, "venue": 1.5e4, "leverage": 2.0,
+        "symbols": (0, 0, 1, 1, 2, 2), "venues": (0, 1, 0, 1, 0, 1),
+    },
+}  # fmt: skip
 every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
 every_row_kernel = pytest.mark.parametrize(
     "kernel",

@@ -19,6 +19,7 @@ FAMILIES = {  # family → its modules
     "fx": ("fx",),
     "crypto": ("crypto", "crypto_venues"),
     "execution": ("execution", "execution_schedules", "execution_venues"),
+    "risk": ("risk", "tail_risk", "portfolio"),
     "momentum": ("momentum", "filters"),
     "features": ("features", "shapes"),
     "transforms": ("transforms", "bars"),

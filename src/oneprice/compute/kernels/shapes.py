@@ -40,7 +40,7 @@ from oneprice.compute.kernels.windows import (
 # -- rolling_skew, rolling_kurt -----------------------------------------------------------------------------------------
 # f: Σd, Σd², Σd³, Σd⁴ of d = x − origin, origin, the largest Σd⁴ since they were made anew; then the ring
 
-_ORIGIN, _LARGEST, _POWERS = 4, 5, 6
+_ORIGIN, _LARGEST, POWERS = 4, 5, 6
 _APART = 0.9  # of Σd² is the mean's own: it is three deviations from the origin, and differences of powers lose digits
 _SHARE = 1e-4  # of the largest sum: below this its digits are gone
 
@@ -58,14 +58,14 @@ def powers_add(f, sign, value):
 @njit(cache=True, forceinline=True)
 def powers_of(f, i):
     """Make the sums anew, around the mean."""
-    n, first = i[COUNT], f[_POWERS + slot_at(i, 0)]
+    n, first = i[COUNT], f[POWERS + slot_at(i, 0)]
     total = 0.0
     for k in range(n):
-        total += f[_POWERS + slot_at(i, k)] - first
+        total += f[POWERS + slot_at(i, k)] - first
     f[_ORIGIN] = first + total / n
     f[0], f[1], f[2], f[3] = 0.0, 0.0, 0.0, 0.0
     for k in range(n):
-        powers_add(f, 1.0, f[_POWERS + slot_at(i, k)])
+        powers_add(f, 1.0, f[POWERS + slot_at(i, k)])
     f[_LARGEST] = f[3]
 
 
@@ -73,10 +73,10 @@ def powers_of(f, i):
 def powers_row(f, i, t, value):
     """A row into a window whose powers are summed; → whether there was no room."""
     while is_due(i, t):
-        powers_add(f, -1.0, f[_POWERS + drop(i)])
+        powers_add(f, -1.0, f[POWERS + drop(i)])
     if is_full(i):
         return True
-    f[_POWERS + push(i, t)] = value
+    f[POWERS + push(i, t)] = value
     if i[COUNT] == 1:
         powers_of(f, i)
         return False
@@ -127,7 +127,7 @@ def _shape(name: str, output: str, fewest: int, formula: str, step: Any) -> Kern
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x",), outputs=(Output(output),),
         parameters=window_parameter(fewest=fewest), step=step,
-        start=lambda values: windowed(values, own=_POWERS, fewest=fewest), grow=growing(_POWERS), first="w",
+        start=lambda values: windowed(values, own=POWERS, fewest=fewest), grow=growing(POWERS), first="w",
         oracle=f"pandas rolling.{output}",
         differs="Powers are taken around the window's own mean, made anew as it moves; a flat window has none.",
     )  # fmt: skip
