@@ -142,3 +142,4 @@ SPECIAL |= {
     "win_prob": between(0.0, 1.0), "payoff": between(0.2, 3.0), "mu": between(-0.1, 0.5), "variance": between(0.01, 0.2),
     "SIGMA": covariances, "BUDGETS": between(0.1, 3.0, 3), "POSITIONS": between(-1e4, 1e4, 6),
 }  # fmt: skip
+SPECIAL |= {"px": prices, "py": prices}

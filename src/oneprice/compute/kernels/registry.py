@@ -25,6 +25,7 @@ FAMILIES = {  # family → its modules
     "transforms": ("transforms", "bars"),
     "quality": ("quality",),
     "safety": ("safety",),
+    "cross_asset": ("cross_asset", "cross_asset_lead", "cross_asset_scaling"),
 }
 ENTRY_POINTS = "oneprice.kernels"
 
