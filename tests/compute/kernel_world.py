@@ -129,6 +129,8 @@ SPECIAL |= {
     "display": between(0.5, 3.0), "PRICE": lambda rng, n: 100.0 + 0.01 * np.tile(np.arange(5), 2) + 0.01 * rng.random((n, 10)),
     "QTY": between(-0.1, 5.0, 10), "LOT": lambda rng, n: rng.choice([0.0, 0.1, 0.25], (n, 2)),
     "MIN_NOTIONAL": lambda rng, n: rng.choice([0.0, 50.0, 400.0], (n, 2)),
+}  # fmt: skip
+
 
 def covariances(rng: np.random.Generator, n: int) -> Floats:
     """Of three assets, row by row."""
