@@ -12,20 +12,15 @@ from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.rows import finite, is_price, plain, ratio
-from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row, window_moments
+from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
     SEEN,
-    drop,
     growing,
-    is_due,
-    is_full,
     is_ready,
-    moments_add,
-    moments_remove,
+    moments_row,
     no_output,
-    push,
     window_parameter,
     windowed,
 )
@@ -38,14 +33,9 @@ def pairs_spread_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_price(x[0]) and is_price(x[1])):
         return False
-    while is_due(i, t):
-        moments_remove(f, 0, i[COUNT] - 1, f[MOMENTS + drop(i)])
-    if is_full(i):
-        return True
     spread = math.log(x[0]) - p[0] - p[1] * math.log(x[1])
-    f[MOMENTS + push(i, t)] = spread
-    moments_add(f, 0, i[COUNT], spread)
-    window_moments(f, i, 0, MOMENTS)
+    if moments_row(f, i, t, spread):
+        return True
     y[0] = spread
     if is_ready(i):
         y[1] = ratio(spread - f[2] - f[0], math.sqrt(f[1] / (i[COUNT] - 1)))
