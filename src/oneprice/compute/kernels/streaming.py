@@ -77,10 +77,11 @@ class Streaming:
             y = self._all_answers(times_between(times, 0, count), stacked(parts, 0, count))
             return {output.name: typed(output, y[:, k]).copy() for k, output in enumerate(self.outputs)}
         found = {output.name: np.empty(count, dtype=output.kind) for output in self.outputs}
+        is_one = len(self.outputs) == 1 and self.outputs[0].kind == "float64"  # it is its own row
         for begin, end in blocks(count, sum(part[:1].size for part in parts) + len(self.outputs)):
-            y = np.empty((end - begin, len(self.outputs)))
+            y = found[self.outputs[0].name][begin:end, None] if is_one else np.empty((end - begin, len(self.outputs)))
             self._all_rows(times_between(times, begin, end), stacked(parts, begin, end), y)
-            for k, output in enumerate(self.outputs):
+            for k, output in enumerate(() if is_one else self.outputs):
                 found[output.name][begin:end] = typed(output, y[:, k])
         return found
 

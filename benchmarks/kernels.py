@@ -1,0 +1,232 @@
+"""Kernels: nanoseconds an update of all of them; columns against polars and pandas; a tick against river and talipp.
+
+batch     every kernel over its columns, compiled already; the cost that it declares stands beside it
+columns   `compute(name, …)` against the same operation of polars and pandas, each on its own kind of column
+tick      many features of a row in one call against incremental indicators of river and talipp, one call each
+core48    the feature set: a row of a batch, and a tick from Python
+
+python -m benchmarks.kernels [--rows 1000000] [--rounds 5] [--part batch|columns|tick|core48] [--json]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+from river import stats, utils
+from talipp.indicators import ADX, ATR, BB, EMA, MACD, RSI, SMA, DonchianChannels, Stoch
+from talipp.ohlcv import OHLCV
+
+from oneprice.compute.kernels.core48 import core48
+from oneprice.compute.kernels.definition import Kernel
+from oneprice.compute.kernels.pipeline import Feature, Pipeline
+from oneprice.compute.kernels.registry import KERNELS
+from oneprice.compute.kernels.streaming import Streaming, compute
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "compute"))
+import kernel_world
+
+NEEDED: dict[str, dict[str, Any]] = {  # parameters without a default
+    "vpin": {"bucket_qty": 4.0}, "boxcox": {"lambda_": 0.3}, "yeo_johnson": {"lambda_": 0.3}, "volume_bars": {"volume": 20.0},
+    "dollar_bars": {"notional": 2_000.0}, "label_next_move": {"horizon": "20s"}, "ewcov_matrix": {"assets": 20},
+    "ledoit_wolf_shrinkage": {"assets": 20}, "risk_parity_weights": {"assets": 3},
+    "exposure_limits": {"positions": 6, "gross": 3e4},
+}  # fmt: skip
+W = 100
+
+
+def fastest(work: Callable[[], Any], rounds: int) -> float:
+    """Seconds of the fastest of some runs."""
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def batch(rows: int, rounds: int) -> dict[str, float]:
+    found = {}
+    for kernel in KERNELS.values():
+        cheap = kernel.cost.startswith("O(1)")
+        found[kernel.name] = _of_kernel(kernel, rows if cheap else max(1_000, rows // 50), rounds)
+    for name, ns in sorted(found.items(), key=lambda one: one[1]):
+        print(f"{name:26} {ns:10.1f} ns   {KERNELS[name].cost}")
+    constant = [ns for name, ns in found.items() if KERNELS[name].cost.startswith("O(1)")]
+    print(f"{sum(ns <= 10.0 for ns in constant)} of {len(constant)} kernels of constant cost take at most 10 ns a row")
+    return found
+
+
+def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> float:
+    """ns a row."""
+    rng = np.random.default_rng(7)
+    columns, t = kernel_world.columns_of(kernel, rng, rows), kernel_world.times(rng, rows)
+    parameters = NEEDED.get(kernel.name, {})
+    Streaming(kernel, **parameters).update(t[:300], **{name: column[:300] for name, column in columns.items()})
+    return fastest(lambda: Streaming(kernel, **parameters).update(t, **columns), rounds) / rows * 1e9
+
+
+def columns(rows: int, rounds: int) -> dict[str, dict[str, float]]:
+    rng = np.random.default_rng(7)
+    x = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 1e-4, rows)))
+    y = x + rng.normal(0.0, 0.1, rows)
+    s, d, e = pl.Series("x", x), pd.Series(x), pd.Series(y)
+    frame = pl.DataFrame({"x": x, "y": y})
+    window = d.rolling(W)
+    both: dict[str, tuple[dict[str, Any], Callable[[], Any] | None, Callable[[], Any]]] = {
+        "log_returns": ({"p": x}, lambda: s.log().diff(), lambda: np.log(d).diff()),
+        "ewma": ({"x": x}, lambda: s.ewm_mean(half_life=20, adjust=False), lambda: d.ewm(halflife=20, adjust=False).mean()),
+        "ewcov": ({"x": x, "y": y}, None, lambda: d.ewm(halflife=20, adjust=False).cov(e, bias=True)),
+        "ewcorr": ({"x": x, "y": y}, None, lambda: d.ewm(halflife=20, adjust=False).corr(e)),
+        "sma": ({"x": x, "n": W}, lambda: s.rolling_mean(W), window.mean),
+        "rolling_std": ({"x": x}, lambda: s.rolling_std(W), window.std),
+        "rolling_min": ({"x": x}, lambda: s.rolling_min(W), window.min),
+        "rolling_max": ({"x": x}, lambda: s.rolling_max(W), window.max),
+        "rolling_skew": ({"x": x}, lambda: s.rolling_skew(W, bias=False), window.skew),
+        "rolling_kurt": ({"x": x}, lambda: s.rolling_kurtosis(W, bias=False), window.kurt),
+        "rolling_quantile": (
+            {"x": x}, lambda: s.rolling_quantile(0.5, window_size=W, interpolation="linear"), lambda: window.quantile(0.5)
+        ),
+        "rolling_cov": (
+            {"x": x, "y": y}, lambda: frame.select(pl.rolling_cov("x", "y", window_size=W)), lambda: window.cov(e)
+        ),
+        "rolling_corr": (
+            {"x": x, "y": y}, lambda: frame.select(pl.rolling_corr("x", "y", window_size=W)), lambda: window.corr(e)
+        ),
+        "diff": ({"x": x}, s.diff, d.diff),
+        "lag": ({"x": x}, s.shift, d.shift),
+    }  # fmt: skip
+    found: dict[str, dict[str, float]] = {}
+    for name, (given, of_polars, of_pandas) in both.items():
+        compute(name, **{key: one[:300] if isinstance(one, np.ndarray) else one for key, one in given.items()})
+        peers = {"oneprice": lambda name=name, given=given: compute(name, **given), "pandas": of_pandas}
+        if of_polars is not None:
+            peers["polars"] = of_polars
+        found[name] = {peer: fastest(work, rounds) / rows * 1e9 for peer, work in peers.items()}
+        ns = found[name]
+        told = "  ".join(
+            f"{peer} {ns[peer]:7.1f} ns = {ns[peer] / ns['oneprice']:5.1f} ×" for peer in ns if peer != "oneprice"
+        )
+        print(f"{name:18} {ns['oneprice']:7.1f} ns   {told}")
+    return found
+
+
+SAME = (  # what talipp or river have, too
+    Feature(name="ema", kernel="ema"), Feature(name="sma", kernel="sma"), Feature(name="macd", kernel="macd"),
+    Feature(name="rsi", kernel="rsi"), Feature(name="bands", kernel="bollinger_bands"),
+    Feature(name="atr", kernel="atr"), Feature(name="adx", kernel="adx"), Feature(name="donchian", kernel="donchian_channel"),
+    Feature(name="stochastic", kernel="stochastic_osc"), Feature(name="ewma", kernel="ewma", parameters={"alpha": 0.1}),
+    Feature(name="moments", kernel="rolling_zscore"), Feature(name="least", kernel="rolling_min"),
+    Feature(name="most", kernel="rolling_max"), Feature(name="median", kernel="rolling_quantile"),
+    Feature(name="cov", kernel="rolling_cov", sources={"y": "C"}),
+    Feature(name="corr", kernel="rolling_corr", sources={"y": "C"}), Feature(name="all", kernel="welford_mean_var"),
+)  # fmt: skip
+
+
+def tick(rows: int, rounds: int) -> dict[str, float]:
+    """ns a tick of the same indicators: ours in one call; river's and talipp's one by one, as their users call them."""
+    rows = min(rows, 20_000)
+    rng = np.random.default_rng(7)
+    bars = kernel_world.market(rng, rows)
+    x, high, low, close = bars["p"], bars["H"], bars["L"], bars["C"]
+    given = {"x": x, "H": high, "L": low, "C": close}
+    ours = Pipeline(SAME)
+    stacked = np.stack([given[name] for name in ours.columns], axis=1)
+    ours.tick(0, stacked[0])
+
+    def of_ours() -> None:
+        for row in stacked:
+            ours.tick(0, row)
+
+    def of_peers() -> None:
+        of_close = [EMA(20), SMA(20), MACD(12, 26, 9), RSI(14), BB(20, 2.0)]
+        of_bar = [ATR(14), ADX(14, 14), DonchianChannels(20), Stoch(14, 3)]
+        of_river = [
+            stats.EWMean(0.1), utils.Rolling(stats.Mean(), W), utils.Rolling(stats.Var(), W), stats.RollingMin(W),
+            stats.RollingMax(W), stats.RollingQuantile(0.5, W), stats.Mean(), stats.Var(),
+        ]  # fmt: skip
+        of_two = [utils.Rolling(stats.Cov(), W), utils.Rolling(stats.PearsonCorr(), W)]
+        for k in range(rows):
+            value = float(x[k])
+            bar = OHLCV(close[k], high[k], low[k], close[k], 1.0, None)
+            for one in of_close:
+                one.add(value)
+                one[-1]
+            for one in of_bar:
+                one.add(bar)
+                one[-1]
+            for one in of_river:
+                one.update(value)
+                one.get()
+            for one in of_two:
+                one.update(value, float(close[k]))
+                one.get()
+
+    found = {
+        "oneprice": fastest(of_ours, rounds) / rows * 1e9, "river + talipp": fastest(of_peers, min(rounds, 2)) / rows * 1e9
+    }  # fmt: skip
+    print(
+        f"{len(ours.outputs)} outputs of {len(SAME)} indicators a tick: {found['oneprice']:.0f} ns; river and talipp "
+        f"{found['river + talipp']:.0f} ns = {found['river + talipp'] / found['oneprice']:.0f} ×"
+    )
+    return found
+
+
+def feature_set(rows: int, rounds: int) -> dict[str, float]:
+    """The 48 features of a market's tick; every row carries a trade and ten levels."""
+    rows = min(rows, 50_000)
+    rng = np.random.default_rng(7)
+    market = kernel_world.market(rng, rows)
+    t = kernel_world.times(rng, rows)
+    given = {
+        "p": market["p"], "q": market["q"], "s": market["s"], "rate": np.full(rows, 1e-4), "interval_h": np.full(rows, 8.0),
+        "index": 1.0001 * market["m"], "bk": np.ascontiguousarray(market["bk"][:, :, :10]),
+    }  # fmt: skip
+    began = time.perf_counter()
+    warm = core48(bucket_qty=50.0)
+    warm.update(t[:1], **{name: column[:1] for name, column in given.items()})
+    compiled_s = time.perf_counter() - began
+    columns = [given[name].reshape(rows, -1) for name in warm.columns]
+    stacked = list(np.ascontiguousarray(np.concatenate(columns, axis=1)))
+    at = t.tolist()
+
+    def of_ticks() -> None:
+        pipeline = core48(bucket_qty=50.0)
+        for now, row in zip(at, stacked, strict=True):
+            pipeline.tick(now, row)
+
+    found = {
+        "batch": fastest(lambda: core48(bucket_qty=50.0).update(t, **given), rounds) / rows * 1e9,
+        "tick": fastest(of_ticks, rounds) / rows * 1e9, "first use in seconds": compiled_s,
+    }  # fmt: skip
+    print(
+        f"core48: {len(warm.outputs)} features, {found['batch']:.0f} ns a row of a batch, {found['tick']:.0f} ns a tick from "
+        f"Python; first use {compiled_s:.1f} s (compiling, unless kept on disk)"
+    )
+    return found
+
+
+PARTS = {"batch": batch, "columns": columns, "tick": tick, "core48": feature_set}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--part", choices=PARTS)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    found = {name: part(asked.rows, asked.rounds) for name, part in PARTS.items() if asked.part in (None, name)}
+    if asked.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
