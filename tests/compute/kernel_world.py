@@ -145,3 +145,4 @@ SPECIAL |= {
     "SIGMA": covariances, "BUDGETS": between(0.1, 3.0, 3), "POSITIONS": between(-1e4, 1e4, 6),
 }  # fmt: skip
 SPECIAL |= {"px": prices, "py": prices}
+SPECIAL |= {"SERIES": lambda rng, n: rng.normal(0.0, 1.0, (n, 2)).cumsum(axis=0)}  # two prices

@@ -62,6 +62,7 @@ SHORT |= {
 # Each side is observed at its own times: NaN is no observation of it, and a row is of no use when it has none at all.
 ONE_SIDED = {"hayashi_yoshida_cov", "hayashi_yoshida_corr", "xcorr_leadlag"}
 INFINITE = {("ou_half_life", "half_life")}  # of what does not come back: the one infinity that is an answer
+SHORT |= {"engle_granger": {"w": 60}, "johansen": {"w": 40}}
 every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
 every_row_kernel = pytest.mark.parametrize(
     "kernel",
