@@ -188,5 +188,5 @@ def test_windows_that_are_too_short_are_refused(kernel: str, parameters: dict[st
 
 
 def test_a_matrix_of_another_width_is_refused() -> None:
-    with pytest.raises(KernelError, match=r"johansen: X has the shape \(9, 3\); it must be rows × 2"):
+    with pytest.raises(KernelError, match=r"johansen: SERIES has the shape \(9, 3\); it must be rows × 2"):
         compute("johansen", SERIES=np.ones((9, 3)))

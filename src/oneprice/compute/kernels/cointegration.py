@@ -193,7 +193,7 @@ JOHANSEN = Kernel(
     widths_by=lambda values: {"SERIES": values["series"]},
     parameters=(
         *window_parameter(252, fewest=6),
-        Parameter(name="series", kind="int", default=2, low=2, high=12, help="columns of X"),
+        Parameter(name="series", kind="int", default=2, low=2, high=12, help="columns of SERIES"),
         Parameter(
             name="det", kind="int", default=0, low=-1, high=1,
             help="-1: no constant; 0: a constant; 1: the levels are also taken off their lines",
