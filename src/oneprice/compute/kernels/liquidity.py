@@ -17,6 +17,7 @@ from oneprice.compute.kernels.statistics_windows import (
     pair_line,
     pair_products,
     pair_remove,
+    pair_replace,
     pair_row,
 )
 from oneprice.compute.kernels.volatility import is_range
@@ -31,6 +32,7 @@ from oneprice.compute.kernels.windows import (
     is_full,
     is_ready,
     is_rebuild_due,
+    is_turning,
     no_output,
     push,
     slot_at,
@@ -39,6 +41,7 @@ from oneprice.compute.kernels.windows import (
     sum_is_worn,
     sum_row,
     total_of,
+    turn,
     window_parameter,
     windowed,
 )
@@ -137,22 +140,29 @@ def roll_spread_step(f, i, p, t, x, y):
     no_output(y)
     if not 0.0 < price < math.inf:
         return False
-    while is_due(i, t):
-        oldest, pairs = f[PAIR + drop(i)], i[COUNT] - 2
-        if pairs >= 0:
-            middle = f[PAIR + slot_at(i, 0)]
-            pair_remove(f, pairs, middle - oldest, f[PAIR + slot_at(i, 1)] - middle)
-    if is_full(i):
-        return True
-    f[PAIR + push(i, t)] = price
     pairs = i[COUNT] - 2
-    if pairs > 0:
-        change, following = two_changes(f, i, pairs - 1)
-        pair_add(f, pairs, change, following)
-        if is_rebuild_due(i) or pair_is_worn(f):
-            for k in range(pairs):
-                change, following = two_changes(f, i, k)
-                pair_add(f, k + 1, change, following)
+    if is_turning(i):
+        (old, next_old), last = two_changes(f, i, 0), f[PAIR + slot_at(i, pairs + 1)]
+        change = last - f[PAIR + slot_at(i, pairs)]
+        f[PAIR + turn(i)] = price
+        pair_replace(f, pairs, old, next_old, change, price - last)
+    else:
+        while is_due(i, t):
+            oldest, pairs = f[PAIR + drop(i)], i[COUNT] - 2
+            if pairs >= 0:
+                middle = f[PAIR + slot_at(i, 0)]
+                pair_remove(f, pairs, middle - oldest, f[PAIR + slot_at(i, 1)] - middle)
+        if is_full(i):
+            return True
+        f[PAIR + push(i, t)] = price
+        pairs = i[COUNT] - 2
+        if pairs > 0:
+            change, following = two_changes(f, i, pairs - 1)
+            pair_add(f, pairs, change, following)
+    if pairs > 0 and (is_rebuild_due(i) or pair_is_worn(f)):
+        for k in range(pairs):
+            change, following = two_changes(f, i, k)
+            pair_add(f, k + 1, change, following)
     if is_ready(i):
         covariance = pair_covariance(f, pairs)
         if covariance < 0.0:
