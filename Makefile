@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: demo test lint bench setup setup-dev format clean
+.PHONY: demo test lint bench docs setup setup-dev format clean
 
 demo: setup  ## practice venues, capture, paper trading and a live page at http://127.0.0.1:8079
 	@$(BIN)/oneprice demo $(DEMO_ARGS)
@@ -28,6 +28,9 @@ format: setup-dev
 bench: setup-dev  ## ratios against named peers, each measured in one run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	PYTHONPATH=. $(BIN)/python -m benchmarks
+
+docs: setup  ## docs/kernels.md, from the kernels themselves
+	$(BIN)/python -m oneprice.compute.kernels.pages > docs/.kernels.md && mv docs/.kernels.md docs/kernels.md
 
 setup: $(VENV)/.ready
 setup-dev: $(VENV)/.ready-dev

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import time as clock
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
 import typer
 from rich.markup import escape
 
+from oneprice.app.kernel_columns import inputs_from, read_file, times_from
 from oneprice.app.options import Json
-from oneprice.app.output import give, people, say, table
-from oneprice.compute.kernels.definition import Kernel, Parameter
+from oneprice.app.output import give, people, progress, say, table
+from oneprice.compute.kernels import pages
+from oneprice.compute.kernels.compiling import telling
+from oneprice.compute.kernels.compiling import warm as compile_all
+from oneprice.compute.kernels.definition import INT8_NONE, Kernel
 from oneprice.compute.kernels.registry import KERNELS, find
-from oneprice.compute.kernels.streaming import compute
-from oneprice.model.errors import InputError
+from oneprice.compute.kernels.samples import NoSample
+from oneprice.compute.kernels.streaming import Outputs, compute
+from oneprice.model.errors import InputError, unknown_name
 
 _LIST_EXAMPLES = """Examples:
 
@@ -28,12 +37,29 @@ _SHOW_EXAMPLES = """Examples:
   oneprice kernels show ewma --json"""
 _RUN_EXAMPLES = """Examples:
 
-  oneprice kernels run log_returns --file S/BTCUSDT/trades.parquet --input p=price --time ts_recv --out returns.parquet
+  oneprice kernels run log_returns --file S/BTCUSDT/trades.parquet --input p=price --out returns.parquet
 
-  oneprice kernels run rolling_zscore --file prices.csv --input x=close --param w=50 --json"""
+  oneprice kernels run signed_volume --file S/BTCUSDT/trades.parquet --input q=qty --input s=side --time ts_recv
+
+  oneprice kernels run depth_imbalance --file S/BTCUSDT/quotes.parquet --json
+
+  oneprice kernels run turnover --file weights.csv --input W=w_btc,w_eth --input R=r_btc,r_eth
+
+  oneprice kernels run rolling_zscore --file prices.csv --input x=close --time at --param w=30s --json
+
+A book (bk) is columns bid_price_1, bid_qty_1, ask_price_1, ask_qty_1, bid_price_2, …; without numbers, as in quotes.parquet, a
+book of one level; bk=PREFIX says what stands before the names. The words buy and sell count as 1 and -1."""
+_WARM_EXAMPLES = """Examples:
+
+  oneprice kernels warm
+
+  oneprice kernels warm --family safety
+
+  oneprice kernels warm ewma rolling_beta --json"""
 _SHOWN = 20
 
 group = typer.Typer(help="Streaming kernels: list them, explain one, run one over the columns of a file.")
+Family = Annotated[str | None, typer.Option(help="Only those of one family, e.g. volatility.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,15 +67,9 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command(name="list", epilog=_LIST_EXAMPLES)
-def list_(
-    family: Annotated[str | None, typer.Option(help="Only those of one family, e.g. volatility.")] = None,
-    as_json: Json = False,
-) -> None:
+def list_(family: Family = None, as_json: Json = False) -> None:
     """All kernels with what goes in and what comes out."""
-    families = sorted({kernel.family for kernel in KERNELS.values()})
-    if family is not None and family not in families:
-        raise InputError(f"there is no family '{family}'; there are {', '.join(families)}")
-    chosen = [kernel for kernel in KERNELS.values() if family in (None, kernel.family)]
+    chosen = _chosen(family)
     if not as_json:
         rows = [
             (kernel.name, kernel.family, ", ".join(kernel.inputs), ", ".join(one.name for one in kernel.outputs), kernel.cost)
@@ -57,29 +77,41 @@ def list_(
         ]  # fmt: skip
         people.print(table("", rows, ("kernel", "family", "in", "out", "cost")))
         say(f"{len(chosen)} kernels; `oneprice kernels show NAME` explains one")
-    give({"kernels": [kernel.described() for kernel in chosen], "count": len(chosen)}, as_json=as_json)
+    give({"kernels": [pages.described(kernel) for kernel in chosen], "count": len(chosen)}, as_json=as_json)
 
 
 @group.command(epilog=_SHOW_EXAMPLES)
 def show(name: Annotated[str, typer.Argument(help="The kernel's name or alias.")], as_json: Json = False) -> None:
-    """What a kernel computes: its formula, inputs, outputs, parameters with their ranges, cost and source."""
+    """What a kernel computes: its formula, inputs, outputs, parameters with their ranges, cost, source, and an example."""
     kernel = find(name)
+    told = pages.described(kernel)
+    with _compiling_told():
+        told["example"] = _example(kernel)
     if not as_json:
         say(f"[bold]{kernel.name}[/bold]   {escape(kernel.formula)}")
+        for one in told["inputs"]:
+            notes = [
+                note
+                for note in (one["kind"], "may be left out" if one["optional"] else "")
+                if note not in ("", "column")
+            ]
+            _line("in", one["name"], one["help"], notes)
+        for output in kernel.outputs:
+            _line("out", output.name, output.help, [] if output.kind == "float64" else [output.kind])
+        for parameter in kernel.parameters:
+            default = "" if parameter.default is None else f"={parameter.default}"
+            _line("--param", f"{parameter.name}{default}", parameter.help, [parameter.allowed])
         for what, text in (
-            ("in", ", ".join(kernel.inputs)), ("out", ", ".join(f"{one.name} {one.help}".strip() for one in kernel.outputs)),
-            ("from row", kernel.first), ("cost", kernel.cost), ("source", kernel.source), ("note", kernel.differs),
-            ("aliases", ", ".join(kernel.aliases)),
+            ("from row", kernel.first), ("cost", kernel.cost), ("time", "needs --time" if kernel.needs_time else ""),
+            ("merges", "the states of two consecutive pieces" if kernel.merge is not None else ""), ("source", kernel.source),
+            ("tested", f"against {kernel.oracle}"), ("note", kernel.differs), ("aliases", ", ".join(kernel.aliases)),
         ):  # fmt: skip
             if text:
                 say(f"  {what:9} {escape(text)}")
-        for parameter in kernel.parameters:
-            say(
-                f"  --param {parameter.name}={_default(parameter)}   {parameter.allowed}; {escape(parameter.help)}".rstrip(
-                    "; "
-                )
-            )
-    give(kernel.described(), as_json=as_json)
+        if told["example"]:
+            say()
+            say(escape(told["example"]))
+    give(told, as_json=as_json)
 
 
 @group.command(epilog=_RUN_EXAMPLES)
@@ -87,46 +119,98 @@ def run(
     name: Annotated[str, typer.Argument(help="The kernel's name or alias.")],
     file: Annotated[Path, typer.Option(help="A Parquet or CSV file.")],
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="INPUT=COLUMN, for each input that is not called as its column.")
+        list[str] | None,
+        typer.Option("--input", help="INPUT=COLUMN where the column is not called as the input; COLUMN,COLUMN of a matrix."),
     ] = None,
     parameters: Annotated[list[str] | None, typer.Option("--param", help="PARAMETER=VALUE (repeat).")] = None,
     time: Annotated[str | None, typer.Option(help="Column with the time of each row: ns, or date and time.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet or CSV file to write the outputs to.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet or CSV file to write the outputs to; null where there is none.")
+    ] = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Compute a kernel over the columns of a file."""
     kernel = find(name)
-    frame = _read(file)
-    values = {key: _value(kernel, key, text) for key, text in (_pair(one, "--param") for one in parameters or [])}
-    unread = kernel.unread(kernel.values(values))
-    sources = {one: one for one in kernel.inputs if one not in unread} | dict(
-        _pair(one, "--input") for one in inputs or []
-    )
-    columns = {one: _column(frame, source, file).to_numpy() for one, source in sources.items()}
-    times = None if time is None else _column(frame, time, file)
-    if times is not None:
-        times = times.dt.timestamp("ns") if times.dtype.is_temporal() else times
-    found = pl.DataFrame(compute(kernel, None if times is None else times.to_numpy(), **columns, **values))
+    given = {key: _value(kernel, key, text) for key, text in (_pair(one, "--param") for one in parameters or [])}
+    values = kernel.values(given)
+    frame = read_file(file)
+    times = times_from(kernel, values, frame, file, time)
+    columns = inputs_from(kernel, values, frame, file, dict(_pair(one, "--input") for one in inputs or []))
+    with _compiling_told():
+        found = _frame(compute(kernel, times, **columns, **given))
+    if time is not None and kernel.ready is None and time not in found.columns:
+        found.insert_column(0, frame[time])
     if out is not None:
         found.write_csv(out) if out.suffix == ".csv" else found.write_parquet(out)
     if not as_json:
-        rows = [tuple("–" if one is None else f"{one:.10g}" for one in row) for row in found.tail(_SHOWN).rows()]
-        people.print(table(f"the last of {len(found):,} rows", rows, tuple(found.columns)))
+        rows = [tuple(_shown(one) for one in row) for row in found.tail(_SHOWN).rows()]
+        what = "rows" if kernel.ready is None else "answers"
+        people.print(table(f"the last of {len(found):,} {what}", rows, tuple(found.columns)))
     last = found.row(-1, named=True) if len(found) else {}
     give({"kernel": kernel.name, "rows": len(found), "last": last, "out": str(out or "")}, as_json=as_json)
 
 
-def _read(file: Path) -> pl.DataFrame:
+@group.command(epilog=_WARM_EXAMPLES)
+def warm(
+    names: Annotated[list[str] | None, typer.Argument(help="Kernels; by default all.")] = None,
+    family: Family = None,
+    as_json: Json = False,
+) -> None:
+    """Compile kernels now, on all cores, so that none has to be when it is first used; compiled code is kept on disk."""
+    if names and family is not None:
+        raise InputError(f"{', '.join(names)} and --family {family}: name kernels or a family, not both")
+    chosen = [find(name) for name in names] if names else _chosen(family)
+    began = clock.perf_counter()
+    with progress("compiling", total=float(len(chosen))) as advance:
+        took = compile_all(chosen, advance)
+    seconds = clock.perf_counter() - began
+    if not as_json:
+        say(f"{len(chosen)} kernels are ready; {len(took) or 'none'} had to be compiled ({seconds:.1f} s)")
+    give({"kernels": len(chosen), "compiled": took, "seconds": seconds}, as_json=as_json)
+
+
+def _chosen(family: str | None) -> list[Kernel]:
+    families = {kernel.family for kernel in KERNELS.values()}
+    if family is not None and family not in families:
+        raise InputError(unknown_name("family", family, families))
+    return [kernel for kernel in KERNELS.values() if family in (None, kernel.family)]
+
+
+def _example(kernel: Kernel) -> str:
+    """A call and its outputs; none for a kernel of another package whose inputs we know nothing of."""
     try:
-        return pl.read_csv(file, try_parse_dates=True) if file.suffix == ".csv" else pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as wrong:
-        raise InputError(f"{file}: cannot be read: {wrong}") from wrong
+        return f"{pages.IMPORTS}\n{pages.example(kernel)}"
+    except NoSample:
+        return ""
 
 
-def _column(frame: pl.DataFrame, name: str, file: Path) -> pl.Series:
-    if name not in frame.columns:
-        raise InputError(f"{file} has no column '{name}'; it has {', '.join(frame.columns)}")
-    return frame[name]
+@contextmanager
+def _compiling_told() -> Iterator[None]:
+    """A line for people when something has to be compiled, with the seconds that it took."""
+    with telling(
+        lambda name: people.print(f"compiling {name} (once; kept on disk)", end="", highlight=False),
+        lambda name, seconds: people.print(f": {seconds:.1f} s", highlight=False),
+    ):
+        yield
+
+
+def _line(what: str, name: str, means: str, notes: list[str]) -> None:
+    told = f"{means} ({'; '.join(notes)})" if means and notes else means or "; ".join(notes)
+    say(f"  {what:9} [bold]{escape(name)}[/bold] {escape(told)}".rstrip())
+
+
+def _frame(outputs: Outputs) -> pl.DataFrame:
+    """Outputs as a table; null where there is no value."""
+    found = pl.DataFrame(outputs)
+    return found.with_columns(
+        pl.when(pl.col(pl.Int8) != INT8_NONE).then(pl.col(pl.Int8)).name.keep(), pl.col(pl.Float64).fill_nan(None)
+    )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.10g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -152,7 +236,3 @@ def _number(text: str, *, is_whole: bool) -> Any:
         return int(text) if is_whole else float(text)
     except ValueError:
         return text
-
-
-def _default(parameter: Parameter) -> str:
-    return "…" if parameter.default is None else f"{parameter.default}"

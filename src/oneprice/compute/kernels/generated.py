@@ -58,16 +58,18 @@ def run(f, i, p, t, x, y, out, begin):
     return x.shape[0], written
 '''
 
+_MADE_FOR: dict[str, str] = {}  # module → what it loops over
+
 
 def rows_of(kernel: Kernel) -> Any:
     """`run(f, i, p, t, x, y) -> rows done` of one kernel, compiled when first called."""
-    return _module(_ROWS.format(name=kernel.name, module=kernel.module, step=_step_name(kernel))).run
+    return _module(_ROWS.format(name=kernel.name, module=kernel.module, step=_step_name(kernel)), kernel.name).run
 
 
 def answers_of(kernel: Kernel) -> Any:
     """`run(f, i, p, t, x, y, out, begin) -> (rows done, answers written)` of a kernel that does not answer row by row."""
     names = {"step": _step_name(kernel), "ready": kernel.ready.py_func.__name__}
-    return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, **names)).run
+    return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, **names), kernel.name).run
 
 
 Move = tuple[str, int]  # ("x", a column of the row), ("y", an output of an earlier feature), or nothing: NaN
@@ -161,7 +163,8 @@ def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
             "            return True",
         ]
     written = "\n".join(f"    out[{k}] = ys[{place}]" for k, place in enumerate(chosen))
-    return _module("\n".join([*lines, _FUSED_TAIL.format(chosen=written, out=layout.out, y=layout.y)]))
+    text = "\n".join([*lines, _FUSED_TAIL.format(chosen=written, out=layout.out, y=layout.y)])
+    return _module(text, f"a pipeline of {len(features)}")
 
 
 def _inputs(moves: Sequence[Move]) -> tuple[str, list[str]]:
@@ -174,13 +177,19 @@ def _inputs(moves: Sequence[Move]) -> tuple[str, list[str]]:
     ]
 
 
+def made_for(compiled: Any) -> str | None:
+    """The kernel or pipeline that a compiled function is the loop of, to tell people; None for any other function."""
+    return _MADE_FOR.get(compiled.py_func.__module__)
+
+
 def _step_name(kernel: Kernel) -> str:
     return str(kernel.step.py_func.__name__)
 
 
-def _module(text: str) -> Any:
+def _module(text: str, what: str) -> Any:
     """A module of this source: written once, aside, so that two processes may do it at a time."""
     name = f"oneprice_generated_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    _MADE_FOR[name] = what
     if name in sys.modules:
         return sys.modules[name]
     folder = Path(os.environ["NUMBA_CACHE_DIR"]) / "generated"
