@@ -153,7 +153,7 @@ def test_a_step_writes_all_its_outputs(kernel: Kernel) -> None:
     for column in columns.values():
         column[rng.random(N) < 0.1] = np.nan
     y = np.full((N, len(streaming.outputs)), 12_345.0)
-    streaming._all_rows(t, stacked(parts_of(kernel, columns), 0, N), y)
+    streaming._all_rows(t, stacked(parts_of(kernel, streaming._values, columns), 0, N), y)
     assert not (y == 12_345.0).any()
 
 
@@ -227,6 +227,9 @@ def test_what_cannot_be_used_is_named(kernel: Kernel) -> None:
     if len(kernel.inputs) > 1:
         with pytest.raises(KernelError, match="differ in length"):
             Streaming(kernel, **short).update(t[:4], **(columns | {kernel.inputs[-1]: columns[kernel.inputs[-1]][:4]}))
+    wide = np.ones((5, 9, 2))
+    with pytest.raises(KernelError, match=rf"{kernel.name}: {kernel.inputs[0]} has the shape \(5, 9, 2\); it must be "):
+        Streaming(kernel, **short).update(t, **(columns | {kernel.inputs[0]: wide}))
     with pytest.raises(KernelError, match="unknown parameter 'nothing'"):
         Streaming(kernel, **short, nothing=1)
     for parameter in kernel.parameters:

@@ -253,7 +253,9 @@ def test_thirty_seconds_of_an_even_grid_are_thirty_rows(kernel: Kernel) -> None:
     by_time = compute(kernel, t=t, **columns, w="30s", min_obs=30)
     for name, column in compute(kernel, **columns, w=30).items():
         if name != "vol_annual":
-            np.testing.assert_allclose(column, by_time[name], rtol=1e-9, err_msg=name)  # one turns, the other drops and adds
+            np.testing.assert_allclose(
+                column, by_time[name], rtol=1e-9, err_msg=name
+            )  # one turns, the other drops and adds
 
 
 # -- ticks with noise -------------------------------------------------------------------------------------------------

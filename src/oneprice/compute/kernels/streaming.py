@@ -19,6 +19,7 @@ from oneprice.compute.kernels.definition import (
     KernelError,
     Output,
     Start,
+    Values,
 )
 from oneprice.compute.kernels.generated import answers_of, rows_of
 from oneprice.compute.kernels.registry import find
@@ -53,8 +54,7 @@ class Streaming:
         values = self.kernel.values(parameters)
         start = self.kernel.start(values)
         self.outputs = self.kernel.outputs_of(values)
-        self._unread = self.kernel.unread(values)
-        self._widths = self.kernel.widths(values)
+        self._values = values
         self._f, self._i, self._p, self._by_time = start
         self._run = rows_of(self.kernel) if self.kernel.ready is None else answers_of(self.kernel)
         self._last_ns = -(1 << 63)
@@ -66,11 +66,7 @@ class Streaming:
         Inputs are columns of one length; a book (`bk`) is an array rows × 4 × levels: bid prices, bid quantities, ask prices,
         ask quantities. KernelError names the argument that cannot be used.
         """
-        parts = parts_of(self.kernel, columns, self._unread)
-        for name, width in self._widths.items():
-            shape = np.shape(columns[name])
-            if shape[1:] != (width,):
-                raise KernelError(f"{self.kernel.name}: {name} has the shape {shape}; it must be rows × {width}")
+        parts = parts_of(self.kernel, self._values, columns)
         count = len(parts[0])
         times = self._times(t, count)
         if self.kernel.ready is not None:
@@ -166,28 +162,29 @@ def compute(kernel: str | Kernel, t: ArrayLike | None = None, **given: Any) -> O
     return Streaming(found, **parameters).update(t, **columns)
 
 
-def parts_of(kernel: Kernel, columns: Mapping[str, ArrayLike], unread: tuple[str, ...] = ()) -> list[Floats]:
+def parts_of(kernel: Kernel, values: Values, columns: Mapping[str, ArrayLike]) -> list[Floats]:
     """The inputs in their order, as arrays of one length; NaN for those that may be left out: the optional ones and those that
-    nobody reads. KernelError for one that is missing, unknown, of another length or not numbers."""
+    nobody reads with these parameters. KernelError for one that is missing, unknown, of another shape or not numbers."""
     for name in columns:
         if name not in kernel.inputs:
             raise KernelError(f"{kernel.name}: {name} is no input of it; its inputs are {', '.join(kernel.inputs)}")
     length = len(np.asarray(next(iter(columns.values()), ())))
+    widths = kernel.widths(values)
     parts: list[Floats] = []
     for name in kernel.inputs:
+        width = widths.get(name, -1 if name in kernel.alike else None)
         if name in columns:
-            parts.append(_column(kernel, name, columns[name]))
-        elif name in (*kernel.optional, *unread):
+            parts.append(_column(kernel, name, columns[name], width))
+        elif name in (*kernel.optional, *kernel.unread(values)):
             nothing = np.broadcast_to(np.nan, (length, 4, 0) if name == BOOK else length)
-            parts.append(_column(kernel, name, nothing))
+            parts.append(_column(kernel, name, nothing, None))
         else:
             raise KernelError(f"{kernel.name}: the input {name} is missing; its inputs are {', '.join(kernel.inputs)}")
     lengths = {name: len(part) for name, part in zip(kernel.inputs, parts, strict=True)}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise KernelError(f"{kernel.name}: the inputs differ in length: {told}")
-    widths = [parts[kernel.inputs.index(name)].shape[1:] for name in kernel.alike]
-    if len(set(widths)) > 1:
+    if len({parts[kernel.inputs.index(name)].shape[1:] for name in kernel.alike}) > 1:
         raise KernelError(f"{kernel.name}: {' and '.join(kernel.alike)} must have the same number of columns")
     return parts
 
@@ -211,12 +208,14 @@ def times_between(times: Ints | None, begin: int, end: int) -> Ints:
 
 
 def stacked(parts: Sequence[Floats], begin: int, end: int) -> Floats:
-    """Columns as rows; one column that lies as a row does, is not copied."""
+    """Columns as rows; a single column is its own, not copied where it can be written to (what cannot is another type to
+    Numba, and would be compiled for anew)."""
     pieces = [part[begin:end] if part.ndim == 2 else part[begin:end, None] for part in parts]
-    return np.ascontiguousarray(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1))
+    return np.require(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1), requirements=("C", "W"))
 
 
-def _column(kernel: Kernel, name: str, given: ArrayLike) -> Floats:
+def _column(kernel: Kernel, name: str, given: ArrayLike, width: int | None) -> Floats:
+    """`width`: of a matrix; −1: whatever it is."""
     column = np.asarray(given)
     if name in kernel.integers:
         column = bits_of(column)
@@ -230,8 +229,11 @@ def _column(kernel: Kernel, name: str, given: ArrayLike) -> Floats:
                 "bid quantities, ask prices, ask quantities"
             )
         return column.reshape(len(column), 4 * column.shape[2])
-    if column.ndim != 1 and not name.isupper():
+    if width is None and column.ndim != 1:
         raise KernelError(f"{kernel.name}: {name} has the shape {column.shape}; it must be one column")
+    if width is not None and (column.ndim != 2 or width not in (-1, column.shape[1])):
+        wanted = "columns" if width == -1 else width
+        raise KernelError(f"{kernel.name}: {name} has the shape {column.shape}; it must be rows × {wanted}")
     return column
 
 
@@ -261,7 +263,7 @@ def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -
         raise KernelError(f"{kernel}: t holds {times.dtype}; it must be a column of whole nanoseconds (int64)")
     if len(times) != count:
         raise KernelError(f"{kernel}: t has {len(times)} rows, the inputs {count}")
-    times = np.ascontiguousarray(times, dtype=np.int64)
+    times = np.require(times, np.int64, ("C", "W"))
     goes_back = times[1:] < times[:-1]
     if goes_back.any():
         row = int(np.argmax(goes_back)) + 1
