@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Floats, Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import LN2, expm1
 from oneprice.compute.kernels.windows import add_to, total_of
 
 # f begins with the open bar: O, H, L, C, volume and turnover with what rounding left behind of each
@@ -348,7 +349,7 @@ def _imbalance_start(values: Values) -> Start:
     if not fewest <= expected <= most:
         raise KernelError(f"imbalance_bars: min_n={fewest}, expected_n={expected}, max_n={most}: they must not descend")
     kind = {"tick": _TICKS, "volume": _QUANTITIES, "dollar": _MONEY}[values["kind"]]
-    weight = -math.expm1(-math.log(2.0) / values["halflife"])
+    weight = -expm1(-LN2 / values["halflife"])
     parameters = np.array([kind, expected, fewest, most, weight])
     return Start(np.zeros(BAR + 7), np.zeros(6, dtype=np.int64), parameters)
 

@@ -22,6 +22,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.numbers import log1p
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -163,7 +164,7 @@ def johansen_step(f, i, p, t, x, y):
         return False
     trace = 0.0
     for j in range(k - 1, -1, -1):
-        y[k + j] = -rows * math.log1p(-values[j])
+        y[k + j] = -rows * log1p(-values[j])
         trace += y[k + j]
         y[j] = trace
         for s in range(k):

@@ -11,6 +11,7 @@ import math
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import LN2, log, log1p
 from oneprice.compute.kernels.rows import finite, is_price, plain, ratio
 from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row
 from oneprice.compute.kernels.windows import (
@@ -33,7 +34,7 @@ def pairs_spread_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_price(x[0]) and is_price(x[1])):
         return False
-    spread = math.log(x[0]) - p[0] - p[1] * math.log(x[1])
+    spread = log(x[0]) - p[0] - p[1] * log(x[1])
     if moments_row(f, i, t, spread):
         return True
     y[0] = spread
@@ -174,12 +175,12 @@ def ou_outputs(f, n, dt, y):
     if slope >= 0.0:
         y[3] = math.inf
     elif slope > -1.0:
-        rate = -math.log1p(slope)
+        rate = -log1p(slope)
         noise = max(0.0, f[MOMENTS + 1] - slope * f[2 * MOMENTS]) / (n - 2)
         y[0] = finite(rate / dt)
         y[1] = finite(-intercept / slope)
         y[2] = finite(math.sqrt(noise * 2.0 * rate / (dt * -slope * (2.0 + slope))))
-        y[3] = finite(math.log(2.0) / rate * dt)
+        y[3] = finite(LN2 / rate * dt)
 
 
 @njit(cache=True, forceinline=True)

@@ -18,7 +18,9 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.numbers import exp, log
 from oneprice.compute.kernels.rows import finite, is_price, ratio
+from oneprice.compute.kernels.special import erfc, lgamma
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -74,7 +76,7 @@ def variance_ratio_of(levels, q, y):
         weight = 2.0 * (q - j) / q
         theta += weight * weight * products
     y[1] = ratio(y[0] - 1.0, math.sqrt(theta))
-    y[2] = math.erfc(abs(y[1]) / math.sqrt(2.0))
+    y[2] = erfc(abs(y[1]) / math.sqrt(2.0))
 
 
 @njit(cache=True, forceinline=True)
@@ -87,7 +89,7 @@ def variance_ratio_step(f, i, p, t, x, y):
         drop(i)
     if is_full(i):
         return True
-    f[ring + push(i, t)] = math.log(x[0])
+    f[ring + push(i, t)] = log(x[0])
     if is_ready(i):
         variance_ratio_of(laid_out(f, i, 0, ring), int(p[0]), y)
     return False
@@ -197,7 +199,7 @@ def hurst_of(levels, logs, p, y):
             found = fluctuation(levels, first + k)
         if not (found > (least if method != 1 else 0.0) and math.isfinite(found)):
             return
-        logs[k] = math.log(found) - p[_SIZES + count + k]
+        logs[k] = log(found) - p[_SIZES + count + k]
         mean_x += p[_SIZES + k]
         mean_y += logs[k]
     mean_x /= count
@@ -234,8 +236,8 @@ def hurst_step(f, i, p, t, x, y):
 
 def expected_rescaled_range(size: int) -> float:
     """What R/S of so many independent normal changes is on average (Anis & Lloyd 1976)."""
-    log_gammas = math.lgamma((size - 1) / 2) - math.lgamma(size / 2)
-    return math.exp(log_gammas) / math.sqrt(math.pi) * sum(math.sqrt((size - k) / k) for k in range(1, size))
+    log_gammas = lgamma((size - 1) / 2) - lgamma(size / 2)
+    return float(exp(log_gammas)) / math.sqrt(math.pi) * sum(math.sqrt((size - k) / k) for k in range(1, size))
 
 
 def _hurst_start(values: Values) -> Start:
@@ -247,8 +249,8 @@ def _hurst_start(values: Values) -> Start:
     if not isinstance(w, Span) and w < last + 2:
         raise KernelError(f"hurst: w={w!r}: it must be at least lag_to + 2 = {last + 2}")
     sizes = np.arange(first, last + 1)
-    expected = [math.log(expected_rescaled_range(int(size))) if method == "rs" else 0.0 for size in sizes]
-    parameters = [float(_METHODS.index(method)), float(first), *(math.log(size) for size in sizes), *expected]
+    expected = [log(expected_rescaled_range(int(size))) if method == "rs" else 0.0 for size in sizes]
+    parameters = [float(_METHODS.index(method)), float(first), *(log(size) for size in sizes), *expected]
     return windowed(values, own=len(sizes), fewest=last + 2, parameters=parameters, mirrored=True)
 
 

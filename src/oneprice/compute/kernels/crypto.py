@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_quote, stateless
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -56,7 +57,7 @@ def funding_apr_step(f, i, p, t, x, y):
         return True
     y[0] = apr
     if rate > -1.0:
-        y[1] = finite(math.expm1(math.log1p(rate) * periods))
+        y[1] = finite(expm1(log1p(rate) * periods))
     if is_ready(i):
         y[2] = total_of(f, 0) / i[COUNT]
     return False
@@ -164,7 +165,7 @@ def basis_annualized_step(f, i, p, t, x, y):
         if years > 0.0:
             ratio = x[1] / x[0]
             y[0] = finite((ratio - 1.0) / years)
-            y[1] = finite(math.log(ratio) / years) if ratio > 0.0 else math.nan
+            y[1] = finite(log(ratio) / years) if ratio > 0.0 else math.nan
     return False
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import LN2, exp, expm1, log, log1p
 from oneprice.compute.kernels.rows import BPS, finite, is_price, is_quote, stateless
 from oneprice.compute.kernels.windows import no_output
 
@@ -192,15 +193,15 @@ def liquidation_density_step(f, i, p, t, x, y):
         return False
     n = f.shape[0] // 2
     half = (n - 1) // 2
-    log_m = math.log(m)
+    log_m = log(m)
     center = math.floor(log_m / p[0])
     if i[0] == 1:
-        kept = math.exp(-math.log(2.0) * (t - i[2]) / p[1])
+        kept = exp(-LN2 * (t - i[2]) / p[1])
         for place in range(n):
             f[place] *= kept
         keep_range(f, i, center, half, n)
     i[0], i[1], i[2] = 1, center, t
-    bucket = math.floor(math.log(price) / p[0])
+    bucket = math.floor(log(price) / p[0])
     if abs(bucket - center) <= half:
         f[bucket % n] += notional
     total = 0.0
@@ -221,7 +222,7 @@ def liquidation_density_step(f, i, p, t, x, y):
     for distance in range(half + 1):
         for bucket in (center + distance, center - distance):
             if f[bucket % n] > p[2] * median:
-                away = math.expm1((bucket + 0.5) * p[0] - log_m)
+                away = expm1((bucket + 0.5) * p[0] - log_m)
                 if away >= 0.0 and math.isnan(y[0]):
                     y[0] = 100.0 * away
                 elif away < 0.0 and math.isnan(y[1]):
@@ -230,7 +231,7 @@ def liquidation_density_step(f, i, p, t, x, y):
 
 
 def _liquidation_start(values: Values) -> Start:
-    width, reach = math.log1p(values["bucket_bps"] / BPS), math.log1p(values["range_bps"] / BPS)
+    width, reach = log1p(values["bucket_bps"] / BPS), log1p(values["range_bps"] / BPS)
     half = math.ceil(reach / width)
     if half > 10_000:
         raise KernelError(

@@ -12,6 +12,7 @@ from numba import njit
 
 from oneprice.compute.kernels.definition import BOOK, Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.execution import WEIGHTED, WEIGHTED_MEAN, WEIGHTED_ORIGIN, weighted_add, wholes_in
+from oneprice.compute.kernels.numbers import exp, expm1, log1p
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_qty, is_quote, plain, ratio
 from oneprice.compute.kernels.windows import add_to, no_output, total_of
 
@@ -31,7 +32,7 @@ def held_after(f, n, j):
     left, whole = f[_KAPPA_TAU] * (n - j), f[_KAPPA_TAU] * n
     if whole < 1e-8:  # a straight line to the last bit
         return f[_X] * ((n - j) / n)
-    return f[_X] * math.exp(left - whole) * (math.expm1(-2.0 * left) / math.expm1(-2.0 * whole))
+    return f[_X] * exp(left - whole) * (expm1(-2.0 * left) / expm1(-2.0 * whole))
 
 
 @njit(cache=True)
@@ -50,7 +51,7 @@ def optimal_ac_schedule_step(f, i, p, t, x, y):
         return False
     half = 0.5 * aversion * sigma * sigma / temporary * tau * tau
     f[_X], f[_TAU], f[_HELD] = held, tau, held
-    f[_KAPPA_TAU] = math.log1p(half + math.sqrt(half) * math.sqrt(half + 2.0))  # arccosh(1 + half)
+    f[_KAPPA_TAU] = log1p(half + math.sqrt(half) * math.sqrt(half + 2.0))  # arccosh(1 + half)
     squares, traded, trades = 0.0, 0.0, 0.0
     before = held
     for j in range(1, n + 1):

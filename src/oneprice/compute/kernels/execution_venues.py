@@ -11,6 +11,7 @@ from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Values
 from oneprice.compute.kernels.execution import is_side, wholes_in
+from oneprice.compute.kernels.numbers import log1p
 from oneprice.compute.kernels.rows import BPS, finite, is_price, is_qty, plain, ratio, stateless
 from oneprice.compute.kernels.windows import no_output
 
@@ -207,7 +208,7 @@ POST_ONLY_SHADING = Kernel(
     ),
     step=post_only_shading_step,
     start=lambda values: stateless(
-        values["gamma"] * values["horizon_s"], math.log1p(values["gamma"] / values["kappa"]) / values["gamma"]
+        values["gamma"] * values["horizon_s"], log1p(values["gamma"] / values["kappa"]) / values["gamma"]
     ),
     first="1", oracle="closed form", source="Avellaneda & Stoikov 2008",
     differs="sigma is a price change (not a return) over the root of a second. Neither quote can take: each stays a tick away "

@@ -8,7 +8,9 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Floats, Ints, Kernel, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import exp, log, log1p
 from oneprice.compute.kernels.rows import plain
+from oneprice.compute.kernels.special import lgamma
 from oneprice.compute.kernels.windows import no_output
 
 # -- kalman_1d ----------------------------------------------------------------------------------------------------------
@@ -117,19 +119,19 @@ def bocpd_step(f, i, p, t, x, y):
         if f[run] > 0.0:
             kappa, distance = p[3] + run, value - f[means + run]
             scaled = distance * distance * (kappa / (kappa + 1.0))
-            log = (
+            log_weight = (
                 p[_TABLE + run]
-                - 0.5 * math.log(f[betas + run])
-                - (p[4] + 0.5 * run + 0.5) * math.log1p(scaled / (2.0 * f[betas + run]))
+                - 0.5 * log(f[betas + run])
+                - (p[4] + 0.5 * run + 0.5) * log1p(scaled / (2.0 * f[betas + run]))
             )
-            f[logs + run] = log
-            highest = max(highest, log)
+            f[logs + run] = log_weight
+            highest = max(highest, log_weight)
     if not math.isfinite(highest):
         return False  # so far away that its square is no number: no row to learn from
     total = 0.0
     for run in range(longest + 1):
         if f[run] > 0.0:
-            f[run] *= math.exp(f[logs + run] - highest)
+            f[run] *= exp(f[logs + run] - highest)
             total += f[run]
     overflow = f[most] if longest == most else 0.0
     for run in range(min(longest, most - 1), -1, -1):
@@ -157,8 +159,8 @@ def _bocpd_start(values: Values) -> Start:
     most, kappa, alpha = values["max_run"], values["kappa0"], values["alpha0"]
     runs = np.arange(most + 1)
     table = [
-        math.lgamma(alpha + 0.5 * run + 0.5) - math.lgamma(alpha + 0.5 * run)
-        - 0.5 * math.log(2.0 * math.pi * (kappa + run + 1.0) / (kappa + run))
+        lgamma(alpha + 0.5 * run + 0.5) - lgamma(alpha + 0.5 * run)
+        - 0.5 * log(2.0 * math.pi * (kappa + run + 1.0) / (kappa + run))
         for run in runs.tolist()
     ]  # fmt: skip
     f: Floats = np.zeros(4 * (most + 1))

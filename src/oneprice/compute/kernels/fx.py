@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.numbers import exp, log
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_quote, stateless
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -161,7 +162,7 @@ def forward_points_step(f, i, p, t, x, y):
     if not (is_price(spot) and math.isfinite(base) and math.isfinite(quote) and math.isfinite(tau) and tau >= 0.0):
         return False
     if p[1] == 1.0:
-        forward = spot * math.exp((quote - base) * tau)
+        forward = spot * exp((quote - base) * tau)
     else:
         grown_quote, grown_base = 1.0 + quote * tau, 1.0 + base * tau
         if grown_quote <= 0.0 or grown_base <= 0.0:
@@ -193,7 +194,7 @@ def cip_basis_step(f, i, p, t, x, y):
     spot, forward, tau = x[0], x[1], x[4]
     usable = is_price(spot) and is_price(forward) and is_price(tau) and math.isfinite(x[2]) and math.isfinite(x[3])
     if usable and forward / spot > 0.0:
-        y[0] = finite(BPS * (x[2] - x[3] + p[0] * math.log(forward / spot) / tau))
+        y[0] = finite(BPS * (x[2] - x[3] + p[0] * log(forward / spot) / tau))
     return False
 
 

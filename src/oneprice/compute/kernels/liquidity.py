@@ -8,6 +8,7 @@ import math
 from numba import njit
 
 from oneprice.compute.kernels.definition import BOOK, Kernel, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import LN2, exp, log
 from oneprice.compute.kernels.rows import plain
 from oneprice.compute.kernels.statistics_windows import (
     PAIR,
@@ -198,8 +199,8 @@ _USED, _RING = TIMES, TIMES + 1
 @njit(cache=True, forceinline=True)
 def two_bar_spread(squares, high, low):
     """S of two bars: β = squares, and the high and low of both. As 3 − 2√2 = (√2 − 1)², α = (1 + √2)(√β − √γ)."""
-    alpha = (1.0 + math.sqrt(2.0)) * (math.sqrt(squares) - math.log(high / low))
-    less = 1.0 - math.exp(-abs(alpha))  # 2(e^α − 1)/(1 + e^α), without an overflow
+    alpha = (1.0 + math.sqrt(2.0)) * (math.sqrt(squares) - log(high / low))
+    less = 1.0 - exp(-abs(alpha))  # 2(e^α − 1)/(1 + e^α), without an overflow
     return math.copysign(2.0 * less / (2.0 - less), alpha)
 
 
@@ -210,7 +211,7 @@ def corwin_schultz_spread_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not (is_range(high, low) and 0.0 < close < math.inf):
         return False
-    log_range = math.log(high / low)
+    log_range = log(high / low)
     if f[_LAST + 3] == 0.0:
         f[_LAST], f[_LAST + 1], f[_LAST + 2], f[_LAST + 3] = log_range * log_range, high, low, close
         return False
@@ -224,7 +225,7 @@ def corwin_schultz_spread_step(f, i, p, t, x, y):
     gap, before = 0.0, f[_LAST + 3]
     if p[1] == 1.0:
         gap = before - high if before > high else before - low if before < low else 0.0
-    squares = f[_LAST] + (math.log((high + gap) / (low + gap)) ** 2 if gap != 0.0 else log_range * log_range)
+    squares = f[_LAST] + (log((high + gap) / (low + gap)) ** 2 if gap != 0.0 else log_range * log_range)
     spread = two_bar_spread(squares, max(f[_LAST + 1], high + gap), min(f[_LAST + 2], low + gap))
     f[_LAST], f[_LAST + 1], f[_LAST + 2], f[_LAST + 3] = log_range * log_range, high, low, close
     if spread < 0.0 and p[0] != 0.0:
@@ -338,7 +339,7 @@ def resiliency_step(f, i, p, t, x, y):
         slope, _, _ = pair_line(f)
         y[0] = -slope
         if -1.0 < slope < 0.0:
-            y[1] = -math.log(2.0) / math.log(1.0 + slope) * p[0]
+            y[1] = -LN2 / log(1.0 + slope) * p[0]
     return False
 
 

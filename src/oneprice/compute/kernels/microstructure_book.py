@@ -22,6 +22,7 @@ from oneprice.compute.kernels.definition import (
     Values,
 )
 from oneprice.compute.kernels.microstructure import flow
+from oneprice.compute.kernels.numbers import exp, log
 from oneprice.compute.kernels.rows import stateless
 from oneprice.compute.kernels.windows import (
     CAPACITY,
@@ -103,7 +104,7 @@ def _depth_imbalance_start(values: Values) -> Start:
     if levels is not None and within_bps is not None:
         raise KernelError("depth_imbalance: levels and within_bps both say how deep to look: give one of them")
     return stateless(
-        5 if levels is None else levels, math.inf if within_bps is None else within_bps, math.exp(-values["decay"])
+        5 if levels is None else levels, math.inf if within_bps is None else within_bps, exp(-values["decay"])
     )
 
 
@@ -173,12 +174,12 @@ def slope_of_naes_skjeltorp(x, prices, quantities, levels, mid, lot):
     for k in range(levels):
         if x[quantities + k] > 0.0:
             total += x[quantities + k]
-            log = math.log(total / lot)
+            log_total = log(total / lot)
             distance = abs(x[prices + k] / price_before - 1.0)
             if distance == 0.0 or (n > 0 and log_before == 0.0):
                 return math.nan
-            sum_ += (log / log_before - 1.0 if n > 0 else log) / distance
-            price_before, log_before = x[prices + k], log
+            sum_ += (log_total / log_before - 1.0 if n > 0 else log_total) / distance
+            price_before, log_before = x[prices + k], log_total
             n += 1
     return sum_ / n if n > 0 and abs(sum_) < math.inf else math.nan
 

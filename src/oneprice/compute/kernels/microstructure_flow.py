@@ -8,7 +8,9 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.numbers import LN2, exp, expm1, log
 from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, stateless
+from oneprice.compute.kernels.special import erf
 from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
@@ -226,7 +228,7 @@ def vpin_end_bar(f, i, bucket_qty, alpha):
     """V_b = V·Φ(ΔP/σ), σ of the bars before; without σ a bar cannot be told apart and stays out."""
     change = f[_BAR_PRICE] - f[_CLOSE]
     if f[_VARIANCE] > 0.0:
-        share = math.erf(change / math.sqrt(2.0 * f[_VARIANCE]))  # 2Φ − 1
+        share = erf(change / math.sqrt(2.0 * f[_VARIANCE]))  # 2Φ − 1
         vpin_fill(f, i, bucket_qty, f[_BAR_QTY], share)
     f[_CLOSE] = f[_BAR_PRICE]
     if math.isnan(f[_VARIANCE]):
@@ -264,7 +266,7 @@ def _vpin_start(values: Values) -> Start:
     if values["bucket_qty"] is None:
         raise KernelError("vpin: bucket_qty is missing: it has no default (the paper takes 1/50 of a day's volume)")
     is_bvc = values["classify"] == "bvc"
-    alpha = -math.expm1(-math.log(2.0) / values["sigma_halflife"])
+    alpha = -expm1(-LN2 / values["sigma_halflife"])
     start = windowed(
         {"w": values["buckets"], "min_obs": None}, own=_BUCKETS, own_ints=1,
         parameters=[values["bucket_qty"], float(values["bar"].ns) if is_bvc else 0.0, alpha],
@@ -305,13 +307,13 @@ def hawkes_intensity_step(f, i, p, t, x, y):
         return False
     if i[0] == 1 and t > i[1]:
         elapsed_s = (t - i[1]) / 1e9
-        faded = f[0] * (1.0 - math.exp(-p[2] * elapsed_s))
+        faded = f[0] * (1.0 - exp(-p[2] * elapsed_s))
         add_to(f, 1, -p[0] * elapsed_s - faded / p[2])
         f[0] -= faded
     i[0], i[1] = 1, t
     y[0] = p[0] + f[0]
     if event == 1.0:
-        add_to(f, 1, math.log(y[0]))
+        add_to(f, 1, log(y[0]))
         f[0] += p[1]
     y[1] = p[0] + f[0]
     y[2] = total_of(f, 1)

@@ -19,6 +19,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.numbers import LN2, expm1
 from oneprice.compute.kernels.rows import all_finite, plain
 from oneprice.compute.kernels.windows import (
     CAPACITY,
@@ -87,7 +88,7 @@ def _ewcov_outputs(values: Values) -> tuple[Output, ...]:
 
 def _ewcov_start(values: Values) -> Start:
     count = values["assets"]
-    return plain(count + count * count, 1, -math.expm1(-math.log(2.0) / values["halflife"]))
+    return plain(count + count * count, 1, -expm1(-LN2 / values["halflife"]))
 
 
 EWCOV_MATRIX = Kernel(

@@ -20,6 +20,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.numbers import log
 from oneprice.compute.kernels.rows import ratio
 from oneprice.compute.kernels.windows import (
     CAPACITY,
@@ -223,7 +224,7 @@ AUTOCORR = Kernel(
 # p: miller_madow, bins, edges (or none), c·ln c for small counts
 
 _EDGES = 3
-_TABLE = np.array([0.0, *(c * math.log(c) for c in range(1, 1025))])
+_TABLE = np.array([0.0, *(c * log(float(c)) for c in range(1, 1025))])
 
 
 @njit(cache=True, forceinline=True)
@@ -262,12 +263,12 @@ def entropy_outputs(f, bins, is_corrected, y):
         if count > 0.0:
             n += count
             filled += 1.0
-            total += _TABLE[int(count)] if count < 1025.0 else count * math.log(count)
+            total += _TABLE[int(count)] if count < 1025.0 else count * log(count)
     if n > 0.0:
-        y[0] = math.log(n) - total / n if filled > 1.0 else 0.0
+        y[0] = log(n) - total / n if filled > 1.0 else 0.0
         if is_corrected:
             y[0] += (filled - 1.0) / (2.0 * n)
-        y[1] = y[0] / math.log(bins)
+        y[1] = y[0] / log(bins)
 
 
 @njit(cache=True, forceinline=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import LN2, expm1, log
 from oneprice.compute.kernels.windows import MOMENTS, mean_of, moments_add, no_output
 
 # -- log_returns ------------------------------------------------------------------------------------------------------
@@ -20,9 +21,9 @@ def log_returns_step(f, i, p, t, x, y):
     if not (math.isfinite(price) and price > 0.0):
         y[0] = math.nan
         return False
-    log = math.log(price)
-    y[0] = log - f[0] if i[0] else math.nan
-    f[0] = log
+    log_price = log(price)
+    y[0] = log_price - f[0] if i[0] else math.nan
+    f[0] = log_price
     i[0] = 1
     return False
 
@@ -101,7 +102,7 @@ def _forgetting(values: Values, floats: int) -> Start:
     way = given[0] if given else "halflife"
     value = values[way] if given else 20.0
     alpha = {
-        "alpha": value, "halflife": -math.expm1(-math.log(2.0) / value), "span": 2.0 / (value + 1.0),
+        "alpha": value, "halflife": -expm1(-LN2 / value), "span": 2.0 / (value + 1.0),
         "com": 1.0 / (1.0 + value), "tau_s": 0.0,
     }[way]  # fmt: skip
     tau_ns = value * 1e9 if way == "tau_s" else 0.0
@@ -111,7 +112,7 @@ def _forgetting(values: Values, floats: int) -> Start:
 @njit(cache=True, forceinline=True)
 def weight_now(i, p, t):
     """The newest value's weight; i[1] is the time of the value before."""
-    weight = p[0] if p[1] == 0.0 else -math.expm1(-(t - i[1]) / p[1])
+    weight = p[0] if p[1] == 0.0 else -expm1(-(t - i[1]) / p[1])
     i[1] = t
     return weight
 

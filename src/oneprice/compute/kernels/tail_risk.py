@@ -9,6 +9,7 @@ from typing import Any
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.rows import finite
 from oneprice.compute.kernels.shapes import POWERS, powers_row
 from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_row
@@ -144,10 +145,10 @@ def tail_slope(sorted_r, count, u, mean, theta):
     logs, shares, gaps = 0.0, 0.0, 0.0
     for k in range(count):
         v = theta * ((-sorted_r[k] - u) / mean)
-        log, share = math.log1p(v), v / (1.0 + v)
-        logs += log
+        log_v, share = log1p(v), v / (1.0 + v)
+        logs += log_v
         shares += share
-        gaps += log - share
+        gaps += log_v - share
     return (gaps - shares * logs / count) / count, logs / count
 
 
@@ -201,7 +202,7 @@ def tail_fit(sorted_r, count, u):
             low, at_low = theta, value
             at_high *= 0.5 if side == -1 else 1.0
             side = -1
-    if xi < 0.0 and -math.log(xi / theta) - 1.0 - xi < -math.log(largest):
+    if xi < 0.0 and -log(xi / theta) - 1.0 - xi < -log(largest):
         return -1.0, largest * mean  # the bound is likelier than the top
     return xi, xi / theta * mean
 
@@ -224,8 +225,8 @@ def evt_pot_var_step(f, i, p, t, x, y):
         while count < n and -sorted_r[count] > u:
             count += 1
         xi, beta = tail_fit(sorted_r, count, u) if count >= _FEWEST_EXCEEDANCES else (math.nan, math.nan)
-        log = math.log(n / max(count, 1) * (1.0 - p[1]))
-        at_risk = u - beta * log if xi == 0.0 else u + beta * math.expm1(-xi * log) / xi
+        log_odds = log(n / max(count, 1) * (1.0 - p[1]))
+        at_risk = u - beta * log_odds if xi == 0.0 else u + beta * expm1(-xi * log_odds) / xi
         f[0] = finite(at_risk)
         f[1] = finite((at_risk + beta - xi * u) / (1.0 - xi)) if xi < 1.0 else math.nan
         f[2], f[3] = finite(xi), finite(beta)

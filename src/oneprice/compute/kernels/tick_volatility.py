@@ -10,6 +10,7 @@ import math
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.numbers import log, power
 from oneprice.compute.kernels.windows import (
     COUNT,
     SUM,
@@ -74,7 +75,7 @@ def two_scale_choice(f, i):
         fourths += square * square
     ratio = ratio_of_noise(total_of(f, 0) / (2 * n), fourths, n + 1 - stride, n, stride)
     most = n // 2
-    wanted = min(float(most), (12.0 * ratio * ratio) ** (1.0 / 3.0) * float(n) ** (2.0 / 3.0))
+    wanted = min(float(most), power(12.0 * ratio * ratio, 1.0 / 3.0) * power(float(n), 2.0 / 3.0))
     return max(2, math.ceil(wanted))
 
 
@@ -104,7 +105,7 @@ def two_scale_rv_step(f, i, p, t, x, y):
         return True
     if f[_ORIGIN] == 0.0:
         f[_ORIGIN] = price
-    f[_LOGS + push(i, t, _RING)] = math.log(price / f[_ORIGIN])
+    f[_LOGS + push(i, t, _RING)] = log(price / f[_ORIGIN])
     n = i[COUNT] - 1
     if n > 0:
         sum_add(f, 0, change_squared(f, i, n, 1))
@@ -176,7 +177,7 @@ def kernel_choice(f, i):
         if k >= stride - 1:
             fourths += moved**4
     ratio = ratio_of_noise(squares / (2 * n), fourths, n + 1 - stride, n, stride)
-    return max(1, math.ceil(min(n - 1.0, 3.5134 * ratio**0.4 * float(n) ** 0.6)))
+    return max(1, math.ceil(min(n - 1.0, 3.5134 * power(ratio, 0.4) * power(float(n), 0.6))))
 
 
 @njit(cache=True, forceinline=True)

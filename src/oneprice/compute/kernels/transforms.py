@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -75,18 +76,18 @@ WINSORIZE = Kernel(
 
 
 @njit(cache=True, forceinline=True)
-def power_of(log, lam):
-    """(e^(λ·log) − 1)/λ, its limit at λ = 0; NaN beyond the floats."""
+def power_of(log_x, lam):
+    """(e^(λ·ln x) − 1)/λ, its limit at λ = 0; NaN beyond the floats."""
     if abs(lam) < 1e-19:
-        return log
-    found = math.expm1(lam * log) / lam
+        return log_x
+    found = expm1(lam * log_x) / lam
     return found if math.isfinite(found) else math.nan
 
 
 @njit(cache=True, forceinline=True)
 def boxcox_step(f, i, p, t, x, y):
     is_usable = math.isfinite(x[0]) and x[0] > 0.0
-    y[0] = power_of(math.log(x[0]), p[0]) if is_usable else math.nan
+    y[0] = power_of(log(x[0]), p[0]) if is_usable else math.nan
     return False
 
 
@@ -96,9 +97,9 @@ def yeo_johnson_step(f, i, p, t, x, y):
     if not math.isfinite(value):
         y[0] = math.nan
     elif value >= 0.0:
-        y[0] = power_of(math.log1p(value), p[0])
+        y[0] = power_of(log1p(value), p[0])
     else:
-        y[0] = -power_of(math.log1p(-value), 2.0 - p[0])
+        y[0] = -power_of(log1p(-value), 2.0 - p[0])
     return False
 
 
@@ -131,33 +132,53 @@ YEO_JOHNSON = _power(
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
+@njit(cache=True)
+def _logs_of(values, is_boxcox):
+    """ln x over the geometric mean (boxcox), or ln(1 + |x|) (yeo_johnson)."""
+    logs = np.empty_like(values)
+    mean = 0.0
+    for k in range(values.size):
+        logs[k] = log(values[k]) if is_boxcox else log1p(abs(values[k]))
+        mean += (logs[k] - mean) / (k + 1)
+    if is_boxcox:
+        logs -= mean
+    return logs
+
+
+@njit(cache=True)
+def _misfit(logs, negative, weight, lam):
+    """(n/2)·ln σ̂² − (λ−1)·weight; inf where a value has no power."""
+    moved = np.empty_like(logs)
+    mean = 0.0
+    for k in range(logs.size):
+        moved[k] = -power_of(logs[k], 2.0 - lam) if negative[k] else power_of(logs[k], lam)
+        mean += (moved[k] - mean) / (k + 1)
+    spread = 0.0
+    for value in moved:
+        spread += (value - mean) * (value - mean)
+    spread /= logs.size
+    return 0.5 * logs.size * log(spread) - (lam - 1.0) * weight if 0.0 < spread < math.inf else math.inf
+
+
 def fitted_lambda(kernel: str, x: ArrayLike, *, low: float = -5.0, high: float = 5.0) -> float:
     """The λ of `boxcox` or `yeo_johnson` with the highest likelihood, −(n/2) ln σ̂² + (λ−1) Σ ln x (boxcox), in [low, high].
 
     Values that cannot be used are left out. KernelError where fewer than two differ.
     """
+    if kernel not in ("boxcox", "yeo_johnson"):
+        raise KernelError(f"fitted_lambda: kernel={kernel!r}: it must be boxcox or yeo_johnson")
+    is_boxcox = kernel == "boxcox"
     values = np.asarray(x, dtype=np.float64)
     values = values[np.isfinite(values)]
-    if kernel == "boxcox":
+    if is_boxcox:
         values = values[values > 0.0]
-        values = values / math.exp(float(np.log(values).mean())) if len(values) else values  # so that Σ ln x is 0
-        logs, negative, weight = np.log(values), np.zeros(len(values), dtype=bool), 0.0
-    elif kernel == "yeo_johnson":
-        negative = values < 0.0
-        logs = np.log1p(np.abs(values))
-        weight = float(np.where(negative, -logs, logs).sum())
-    else:
-        raise KernelError(f"fitted_lambda: kernel={kernel!r}: it must be boxcox or yeo_johnson")
     if len(values) < 2 or values.min() == values.max():
         raise KernelError(f"fitted_lambda: x has no two values that differ, which {kernel} can use")
+    logs, negative = _logs_of(values, is_boxcox), values < 0.0
+    weight = 0.0 if is_boxcox else math.fsum(np.where(negative, -logs, logs).tolist())
 
     def misfit(lam: float) -> float:
-        powers = np.where(negative, 2.0 - lam, lam)
-        with np.errstate(over="ignore", invalid="ignore"):
-            flat = np.abs(powers) < 1e-19
-            moved = np.where(flat, logs, np.expm1(powers * logs) / np.where(flat, 1.0, powers))
-            spread = float(np.var(np.where(negative, -moved, moved)))
-        return 0.5 * len(values) * math.log(spread) - (lam - 1.0) * weight if 0.0 < spread < math.inf else math.inf
+        return float(_misfit(logs, negative, weight, lam))
 
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = misfit(left), misfit(right)

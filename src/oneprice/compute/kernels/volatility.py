@@ -8,6 +8,7 @@ from typing import Any
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter
+from oneprice.compute.kernels.numbers import LN2, log
 from oneprice.compute.kernels.rows import plain
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -250,7 +251,7 @@ def root_of_mean(f, i, t, y, term):
     return False
 
 
-_PER_RANGE = 1.0 / (4.0 * math.log(2.0))
+_PER_RANGE = 1.0 / (4.0 * LN2)
 
 
 @njit(cache=True, forceinline=True)
@@ -258,7 +259,7 @@ def parkinson_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not is_range(x[0], x[1]):
         return False
-    log_range = math.log(x[0] / x[1])
+    log_range = log(x[0] / x[1])
     return root_of_mean(f, i, t, y, log_range * log_range * _PER_RANGE)
 
 
@@ -267,14 +268,14 @@ def garman_klass_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not is_bar(x[0], x[1], x[2], x[3]):
         return False
-    log_range, gain = math.log(x[1] / x[2]), math.log(x[3] / x[0])
-    return root_of_mean(f, i, t, y, 0.5 * log_range * log_range - (2.0 * math.log(2.0) - 1.0) * gain * gain)
+    log_range, gain = log(x[1] / x[2]), log(x[3] / x[0])
+    return root_of_mean(f, i, t, y, 0.5 * log_range * log_range - (2.0 * LN2 - 1.0) * gain * gain)
 
 
 @njit(cache=True, forceinline=True)
 def rogers_satchell_term(opened, high, low, gain):
     """ln(H/C)ln(H/O) + ln(L/C)ln(L/O), all from the open; gain = ln(C/O)."""
-    up, down = math.log(high / opened), math.log(low / opened)
+    up, down = log(high / opened), log(low / opened)
     return up * (up - gain) + down * (down - gain)
 
 
@@ -283,7 +284,7 @@ def rogers_satchell_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not is_bar(x[0], x[1], x[2], x[3]):
         return False
-    return root_of_mean(f, i, t, y, rogers_satchell_term(x[0], x[1], x[2], math.log(x[3] / x[0])))
+    return root_of_mean(f, i, t, y, rogers_satchell_term(x[0], x[1], x[2], log(x[3] / x[0])))
 
 
 _STRAY = "A mean below zero, which only an open or close outside the range can cause, has no root: NaN."
@@ -323,7 +324,7 @@ def yang_zhang_step(f, i, p, t, x, y):
     if f[_CLOSE] == 0.0:
         f[_CLOSE] = close
         return False
-    jump, gain = math.log(opened / f[_CLOSE]), math.log(close / opened)
+    jump, gain = log(opened / f[_CLOSE]), log(close / opened)
     term = rogers_satchell_term(opened, high, low, gain)
     if is_turning(i):
         slot = _BARS + 3 * turn(i)
