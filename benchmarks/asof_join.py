@@ -1,0 +1,125 @@
+"""ASOF join of trades to quotes by symbol: ours against Polars, the same frames, equal results, in one run.
+
+text             symbols as strings
+categorical      symbols as Polars' categoricals
+whole numbers    symbols as numbers of instruments
+by symbol        whole numbers, the rows of one symbol after those of another: sorted within keys only
+
+The first three are sorted by time as a whole, as a tape is. Both answer with the left frame and the right columns. Last, the
+same rows in micro-batches, with a lateness of one second.
+
+python -m benchmarks.asof_join [--rows 5000000] [--keys 50] [--rounds 3] [--json]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+
+from oneprice.compute.asof import StreamingAsof, asof_join
+
+NS_PER_ROW = 10_000
+BATCH = 1_000  # rows of each side in a micro-batch
+
+
+def side(rng: np.random.Generator, rows: int, keys: int, column: str) -> pl.DataFrame:
+    """One side of the join, sorted by time; some times are equal, as on a tape."""
+    names = pl.Series([f"SYM{k:03d}USDT" for k in range(keys)])
+    t = np.sort(rng.integers(0, rows * NS_PER_ROW, rows)) // 1_000 * 1_000
+    number = rng.integers(0, keys, rows).astype(np.uint32)
+    return pl.DataFrame({"t": t, "number": number, "symbol": names.gather(number), column: rng.random(rows)})
+
+
+def cases(rows: int, keys: int) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    rng = np.random.default_rng(1)
+    both = side(rng, rows, keys, "price"), side(rng, rows, keys, "bid")
+    text = tuple(one.drop("number") for one in both)
+    whole = tuple(one.drop("symbol").rename({"number": "symbol"}) for one in both)
+    return {
+        "text": text,
+        "categorical": tuple(one.with_columns(pl.col("symbol").cast(pl.Categorical)) for one in text),
+        "whole numbers": whole,
+        "by symbol": tuple(one.sort("symbol", maintain_order=True) for one in whole),
+    }  # type: ignore[return-value]
+
+
+def polars(left: pl.DataFrame, right: pl.DataFrame, direction: str) -> pl.DataFrame:
+    return left.join_asof(right, on="t", by="symbol", strategy=direction, check_sortedness=False)  # type: ignore[arg-type]
+
+
+def ours(left: pl.DataFrame, right: pl.DataFrame, direction: str) -> pl.DataFrame:
+    joined: pl.DataFrame = asof_join(left, right, by="symbol", direction=direction)
+    return joined
+
+
+def best_ms(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The best round of each, taking turns, so that what else the machine does hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            began = time.perf_counter()
+            work()
+            times[name].append((time.perf_counter() - began) * 1e3)
+    return {name: min(of_work) for name, of_work in times.items()}
+
+
+def streaming_ns_per_row(left: pl.DataFrame, right: pl.DataFrame) -> float:
+    """Of both sides together, from dicts of NumPy columns in micro-batches."""
+    trades, quotes = ({name: one[name].to_numpy() for name in one.columns} for one in (left, right))
+    join = StreamingAsof({"quotes": "1s"}, by="symbol", left_lateness="1s")
+    began = time.perf_counter()
+    for begin in range(0, len(left), BATCH):
+        some, more = ({name: one[name][begin : begin + BATCH] for name in one} for one in (trades, quotes))
+        join.update(some, quotes=more)
+    join.finish()
+    return (time.perf_counter() - began) / (len(left) + len(right)) * 1e9
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=5_000_000, help="of each side")
+    parser.add_argument("--keys", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", message="Sortedness of columns")
+    found: dict[str, dict[str, float]] = {}
+    prepared = cases(asked.rows, asked.keys)
+    print(f"{asked.rows:,} × {asked.rows:,} rows, {asked.keys} symbols; ms, best of {asked.rounds}")
+    for name, (left, right) in prepared.items():
+        for direction in ("backward", "forward", "nearest") if name == "whole numbers" else ("backward",):
+            expected, answer = polars(left, right, direction), ours(left, right, direction)
+            different = int(answer["bid"].ne_missing(expected["bid"]).sum())
+            # Looking ahead, Polars takes the first of several rows of one time, and of two rows as near the one ahead.
+            allowed = 0 if direction == "backward" else asked.rows // 100
+            assert different <= allowed, f"{name}, {direction}: {different} rows differ"
+            ms = best_ms(
+                {
+                    "polars": lambda left=left, right=right, direction=direction: polars(left, right, direction),
+                    "oneprice": lambda left=left, right=right, direction=direction: ours(left, right, direction),
+                },
+                asked.rounds,
+            )
+            ratio = ms["polars"] / ms["oneprice"]
+            found[f"{name}, {direction}"] = {
+                **{peer: round(value, 1) for peer, value in ms.items()},
+                "ratio": round(ratio, 2),
+            }
+            print(
+                f"{name:14} {direction:9} polars {ms['polars']:8.1f}   oneprice {ms['oneprice']:8.1f}  {ratio:6.1f} ×"
+            )
+    streamed = tuple(one[: min(asked.rows, 1_000_000)] for one in prepared["whole numbers"])
+    ns = min(streaming_ns_per_row(*streamed) for _ in range(asked.rounds))
+    found["streaming"] = {"ns_per_row": round(ns, 1)}
+    print(f"{'streaming':14} in batches of {BATCH:,} rows: {ns:.0f} ns a row")
+    if asked.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
