@@ -31,6 +31,8 @@ import polars as pl
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from oneprice.compute.kernels.numbers import LN2, log1p
+from oneprice.compute.kernels.numbers import log as ln
 from oneprice.compute.mackinnon import p_value, place_of_trend
 from oneprice.compute.regression import detrended, dot
 from oneprice.compute.unit_root import (
@@ -104,7 +106,7 @@ def half_life_of(u):
     pull = products / squares
     if pull >= 0.0:
         return math.inf
-    return math.log(2.0) / -math.log1p(pull) if pull > -1.0 else math.nan
+    return LN2 / -log1p(pull) if pull > -1.0 else math.nan
 
 
 # -- many pairs -------------------------------------------------------------------------------------------------------
@@ -203,6 +205,17 @@ class PairScan(NamedTuple):
         return self.frame().to_arrow()
 
 
+@njit(cache=True)
+def _logs(columns):
+    """NaN where there is no logarithm."""
+    found = np.empty_like(columns)
+    for series in range(columns.shape[0]):
+        for row in range(columns.shape[1]):
+            value = columns[series, row]
+            found[series, row] = ln(value) if value > 0.0 else math.nan
+    return found
+
+
 def scan_pairs(
     prices: Mapping[str, ArrayLike] | ArrayLike, *, symbols: Sequence[str] | None = None, lags: str | int = "aic",
     trend: str = "c", max_lag: int | None = None, min_correlation: float = 0.0, both_directions: bool = True,
@@ -236,7 +249,7 @@ def scan_pairs(
     _check("fdr", fdr, 0.0 < fdr < 1.0, "above 0 and below 1")
     _check("method", method, method in ("bh", "by"), "bh or by")
     if log:
-        columns = np.log(np.where(columns > 0.0, columns, np.nan))
+        columns = _logs(columns)
     told = progress or (lambda share, what: None)
     told(0.0, "making ready (the first scan compiles)")
     left, moments, unit, is_whole = _prepared(columns, place)

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from oneprice.compute.kernels.special import normal_cdf
 from oneprice.model.errors import InputError
 
 TRENDS = ("n", "c", "ct")  # no constant, a constant, a constant and a linear trend; compiled code takes the place
@@ -105,7 +106,7 @@ def p_value(statistic, trend, series):
         z = row[3] + statistic * (row[4] + statistic * row[5])
     else:
         z = row[6] + statistic * (row[7] + statistic * (row[8] + statistic * row[9]))
-    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+    return normal_cdf(z)
 
 
 def critical_values(*, observations: float = math.inf, trend: str = "c", series: int = 1) -> NDArray[np.float64]:

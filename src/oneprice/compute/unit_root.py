@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oneprice.compute.kernels.numbers import log
 from oneprice.compute.regression import cholesky, reflected
 
 TESTED, SHORT, FLAT, COLLINEAR, SINGULAR = range(5)
@@ -178,12 +179,12 @@ def columns(u, lag, trend):
 def best_lag(matrix, most, trend, criterion, rows):
     """The lag with the lowest AIC or BIC, of two the smaller; all from one triangle."""
     target = trend + 1 + most
-    price = 2.0 if criterion == AIC else math.log(rows)
+    price = 2.0 if criterion == AIC else log(rows)
     unexplained = matrix[target, target] ** 2
-    best, lowest = most, rows * math.log(unexplained) + price * target
+    best, lowest = most, rows * log(unexplained) + price * target
     for lag in range(most - 1, -1, -1):
         unexplained += matrix[trend + 1 + lag, target] ** 2
-        value = rows * math.log(unexplained) + price * (trend + 1 + lag)
+        value = rows * log(unexplained) + price * (trend + 1 + lag)
         if value <= lowest:
             best, lowest = lag, value
     return best
