@@ -22,7 +22,7 @@ from oneprice.compute.uncounted import uncounted
 from {module} import {step} as step
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, nogil=True)
 def run(f, i, p, t, x, y):
     """Rows done; fewer than there are when the state has to grow first."""
     f, i, p, t, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(t), uncounted(x), uncounted(y)
@@ -38,7 +38,7 @@ from oneprice.compute.uncounted import uncounted
 from {module} import {step} as step, {ready} as ready
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, nogil=True)
 def run(f, i, p, t, x, y, out, begin):
     """(rows done, answers written). Fewer rows than there are: the state has to grow, or `out` is full."""
     f, i, p, t = uncounted(f), uncounted(i), uncounted(p), uncounted(t)
@@ -98,7 +98,7 @@ _FUSED_TAIL = """    m[0] = 0
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rows(m, t, x, y, start):
     \"\"\"Rows done; fewer than there are when the state of feature m[0] has to grow first.\"\"\"
     m, t, x, y = uncounted(m), uncounted(t), uncounted(x), uncounted(y)
