@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Floats, Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, expm1
+from oneprice.compute.kernels.rows import clear, copy
 from oneprice.compute.kernels.windows import add_to, total_of
 
 # f begins with the open bar: O, H, L, C, volume and turnover with what rounding left behind of each
@@ -25,12 +26,12 @@ _OUTPUTS = (
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_usable(price, quantity):
     return price > 0.0 and quantity >= 0.0 and price * quantity < math.inf  # of no NaN and no infinity
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bar_add(f, n_before, price, quantity):
     """A trade into the open bar."""
     if n_before == 0:
@@ -43,14 +44,14 @@ def bar_add(f, n_before, price, quantity):
     add_to(f, _M, price * quantity)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bar_flat(f):
     """The open bar without a trade, at the last close."""
     f[_O], f[_H], f[_L] = f[_C], f[_C], f[_C]
     f[_V], f[_V_REST], f[_M], f[_M_REST] = 0.0, 0.0, 0.0, 0.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bar_write(f, at, n, start, end, y):
     times = y.view(np.int64)
     times[0], times[1] = start, end
@@ -74,7 +75,7 @@ _PRICE, _QUANTITY, _HEAD, _SEAM = BAR, BAR + 1, BAR + 2, 2 * BAR + 2
 ) = range(13)  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def resample_ohlc_step(f, i, p, t, x, y):
     price, quantity = x[0], x[1]
     if not is_usable(price, quantity):
@@ -92,7 +93,7 @@ def resample_ohlc_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def resample_ohlc_ready(f, i, p, y):
     length, carries = np.int64(p[0]), p[1] == 1.0
     if i[DUE] == 0 and i[SEAM_DUE] == 0:
@@ -110,7 +111,7 @@ def resample_ohlc_ready(f, i, p, y):
             bar_write(f, 0, i[TRADES], i[START], i[START] + length, y)
             if i[HEADED] == 0 and i[TRADES] > 0:
                 i[HEADED], i[HEAD_START], i[HEAD_TRADES] = 1, i[START], i[TRADES]
-                f[_HEAD : _HEAD + BAR] = f[:BAR]
+                copy(f, _HEAD, f, 0, BAR)
         i[START] = i[START] + length if carries and i[KNOWN] == 1 else i[NEXT]
         i[TRADES] = 0
         bar_flat(f)
@@ -198,12 +199,12 @@ _MOST_CUTS = 1e6  # bars out of one trade: more is no trade but an error
 _ROUNDING = 1e-12  # of the threshold: ten trades of 0.1 are 1, though their sum as floats is less
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def measure_of(kind, price, quantity):
     return 1.0 if kind == _TICKS else quantity if kind == _QUANTITIES else price * quantity
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def reached_of(f, i, kind):
     """What the open bar has of what is counted."""
     if i[_TRADES] == 0 or kind == _TICKS:
@@ -211,7 +212,7 @@ def reached_of(f, i, kind):
     return total_of(f, _V) if kind == _QUANTITIES else total_of(f, _M)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def take_trade(f, i, p, price, quantity):
     """A trade, or as much of it as the open bar takes; the rest is left for the next one."""
     left = 0.0
@@ -227,7 +228,7 @@ def take_trade(f, i, p, price, quantity):
         i[_DUE] = 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def threshold_bars_step(f, i, p, t, x, y):
     if not is_usable(x[0], x[1]) or x[1] == 0.0:
         return False
@@ -240,7 +241,7 @@ def threshold_bars_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def threshold_bars_ready(f, i, p, y):
     if i[_DUE] == 0:
         return False
@@ -296,12 +297,12 @@ _SIGNED, _UNSIGNED, _E_N, _E_S, _E_V = BAR, BAR + 2, BAR + 4, BAR + 5, BAR + 6
 _SIGNS, _BARS = 4, 5
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def imbalance_threshold(f, i):
     return f[_E_N] * abs(f[_E_S]) * f[_E_V] if i[_BARS] > 0 else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def imbalance_bars_step(f, i, p, t, x, y):
     price, quantity, side = x[0], x[1], x[2]
     if not is_usable(price, quantity) or quantity == 0.0 or not math.isfinite(side):
@@ -309,7 +310,7 @@ def imbalance_bars_step(f, i, p, t, x, y):
     sign = 1 if side > 0.0 else -1 if side < 0.0 else 0
     if i[_TRADES] == 0:
         i[_FIRST], i[_SIGNS] = t, 0
-        f[_SIGNED : _UNSIGNED + 2] = 0.0
+        clear(f, _SIGNED, _UNSIGNED + 2)
     i[_LAST] = t
     bar_add(f, i[_TRADES], price, quantity)
     i[_TRADES] += 1
@@ -325,7 +326,7 @@ def imbalance_bars_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def imbalance_bars_ready(f, i, p, y):
     if i[_DUE] == 0:
         return False

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from oneprice.compute.cointegrating_rank import fewest_rows, johansen
 from oneprice.compute.cointegration import engle_granger
-from oneprice.compute.johansen import fewest_rows, johansen
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,

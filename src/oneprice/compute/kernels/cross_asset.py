@@ -11,6 +11,7 @@ import math
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, log, log1p
 from oneprice.compute.kernels.rows import finite, is_price, plain, ratio
 from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row
@@ -29,7 +30,7 @@ from oneprice.compute.kernels.windows import (
 # -- pairs_spread -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pairs_spread_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_price(x[0]) and is_price(x[1])):
@@ -92,7 +93,7 @@ def kalman_gather(f, i, p, a, b):
     return True
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def kalman_update(f, p, a, b, y):
     """One row through the filter: predict, correct (Joseph's form). → whether it could be used."""
     p00, p01, p11 = f[_P00] + p[0], f[_P01], f[_P11] + p[0]
@@ -115,7 +116,7 @@ def kalman_update(f, p, a, b, y):
     return True
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def kalman_hedge_ratio_step(f, i, p, t, x, y):
     a, b = x[0], x[1]
     no_output(y)
@@ -169,7 +170,7 @@ _LAST, _CHANGES = PAIR, PAIR + 1
 _FEWEST_CHANGES = 3
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ou_outputs(f, n, dt, y):
     slope, intercept, _ = pair_line(f)
     if slope >= 0.0:
@@ -183,7 +184,7 @@ def ou_outputs(f, n, dt, y):
         y[3] = finite(LN2 / rate * dt)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ou_half_life_step(f, i, p, t, x, y):
     value = x[0]
     no_output(y)

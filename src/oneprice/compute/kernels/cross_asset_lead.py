@@ -24,7 +24,8 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.rows import ratio
+from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.rows import clear, ratio
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -56,7 +57,7 @@ _WINDOW = Parameter(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_observed(value):
     return abs(value) < _LIMIT
 
@@ -77,18 +78,18 @@ _COUNTS, _LAST_T, _NOW_T, _OWN_INTS = TIMES, TIMES + 2, TIMES + 4, 5
 _BASE = TIMES + _OWN_INTS
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def has(value):
     return not math.isnan(value)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def change_now(f, i, side):
     """The change that ends now; 0 where there is none."""
     return f[_NOW + side] - f[_LAST + side] if i[_COUNTS + side] > 0 and has(f[_NOW + side]) else 0.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def product_now(f, dx, dy):
     """What the changes that end now add to Σdx·dy."""
     return dx * dy + dx * (f[_LAST + 1] - f[_WHEN + 1]) + dy * (f[_LAST] - f[_WHEN])
@@ -113,12 +114,12 @@ def settle(f, i):
             f[_WHEN + 1 - side] = f[_LAST + 1 - side]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def held(f, i, k, side):
     return f[_HELD + 2 * slot_at(i, k) + side]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def next_of(f, i, k, side):
     """The first slot from k on with an observation of a side; the count of slots where there is none."""
     while k < i[COUNT] and not has(held(f, i, k, side)):
@@ -156,7 +157,7 @@ def pairs_again(f, i):
     for k in range(3):
         sum_clear(f, SUM * k)
     i[_COUNTS], i[_COUNTS + 1] = 0, 0
-    f[_LAST : _LAST + 4] = 0.0
+    clear(f, _LAST, _LAST + 4)
     for k in range(i[COUNT]):
         f[_NOW], f[_NOW + 1], i[_NOW_T] = held(f, i, k, 0), held(f, i, k, 1), i[_BASE + slot_at(i, k)]
         settle(f, i)
@@ -190,7 +191,7 @@ def overlaps_move_on(f, i, t):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def overlaps_row(f, i, t, a, b):
     """A row into the sums; → whether the ring was full."""
     if i[SEEN] == 1 and t > i[_NOW_T] and overlaps_move_on(f, i, t):
@@ -203,7 +204,7 @@ def overlaps_row(f, i, t, a, b):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_paired(f, i):
     """Whether each side was observed twice."""
     for side in range(2):
@@ -212,7 +213,7 @@ def is_paired(f, i):
     return True
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def hayashi_yoshida_cov_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not (is_observed(x[0]) or is_observed(x[1])):
@@ -224,7 +225,7 @@ def hayashi_yoshida_cov_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def hayashi_yoshida_corr_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not (is_observed(x[0]) or is_observed(x[1])):
@@ -279,17 +280,17 @@ _PRODUCT, _U = 2 * SUM, 2 * SUM + 1
 _FIRST_CAPACITY = 64
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def time_at(i, side, number):
     return i[_PLACES + 4 * i[_LAGS] + side * i[CAPACITY] + (number & (i[CAPACITY] - 1))]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def value_place(i, side, number):
     return _U + 2 * i[_LAGS] + side * i[CAPACITY] + (number & (i[CAPACITY] - 1))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def multiply(f, i, p, side, end, change, sign):
     """Add change · (what the other side moved over the interval of a side up to observation `end`) to U of every lag. The
     places of the newest interval are used, or with a negative sign those of the oldest, and what they give is taken off."""

@@ -18,6 +18,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import exp, log
 from oneprice.compute.kernels.rows import finite, is_price, ratio
 from oneprice.compute.kernels.special import erfc, lgamma
@@ -37,7 +38,7 @@ from oneprice.compute.kernels.windows import (
 )
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def laid_out(f, i, at, ring):
     """The window in order, oldest first, at f[at:]."""
     for k in range(i[COUNT]):
@@ -79,7 +80,7 @@ def variance_ratio_of(levels, q, y):
     y[2] = erfc(abs(y[1]) / math.sqrt(2.0))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def variance_ratio_step(f, i, p, t, x, y):
     no_output(y)
     if not is_price(x[0]):
@@ -217,7 +218,7 @@ def hurst_of(levels, logs, p, y):
     y[1] = finite(math.sqrt(rest / (count - 2) / squares))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def hurst_step(f, i, p, t, x, y):
     no_output(y)
     if not math.isfinite(x[0]):

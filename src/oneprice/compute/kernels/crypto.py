@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_quote, stateless
 from oneprice.compute.kernels.windows import (
@@ -43,7 +43,7 @@ _INTERVAL = Parameter(name="interval_h", kind="float", default=8.0, above=0.0, h
 # -- funding ----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def funding_apr_step(f, i, p, t, x, y):
     no_output(y)
     rate, interval_h = x[0], x[1]
@@ -73,7 +73,7 @@ FUNDING_APR = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def funding_cost_step(f, i, p, t, x, y):
     """f: what was settled (two places), then quantity, mark and rate of the row before; i: begun, the next settlement."""
     no_output(y)
@@ -135,7 +135,7 @@ FUNDING_COST = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def funding_breakeven_step(f, i, p, t, x, y):
     no_output(y)
     cost_bps, rate = x[0], x[1]
@@ -157,7 +157,7 @@ FUNDING_BREAKEVEN = Kernel(
 # -- basis ------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def basis_annualized_step(f, i, p, t, x, y):
     no_output(y)
     if is_price(x[0]) and is_price(x[1]) and is_price(x[2]):
@@ -176,7 +176,7 @@ BASIS_ANNUALIZED = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def term_structure_step(f, i, p, t, x, y):
     """f: years and basis of the tenors that are there, nearest first."""
     no_output(y)
@@ -243,7 +243,7 @@ TERM_STRUCTURE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def cash_and_carry_edge_step(f, i, p, t, x, y):
     """p: perpetual, interval_h, hold_h."""
     no_output(y)
@@ -286,7 +286,7 @@ CASH_AND_CARRY_EDGE = Kernel(
 # -- fair price -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def perp_fair_price_step(f, i, p, t, x, y):
     """p: interval in ns, method, κ/(κ − (r_quote − r_base))."""
     no_output(y)
@@ -345,7 +345,7 @@ PERP_FAIR_PRICE = Kernel(
 # -- open interest ----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def open_interest_delta_step(f, i, p, t, x, y):
     """The ring keeps the last row at or before t − lag, and all behind it."""
     no_output(y)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, exp, expm1, log, log1p
 from oneprice.compute.kernels.rows import BPS, finite, is_price, is_quote, stateless
 from oneprice.compute.kernels.windows import no_output
@@ -17,7 +17,7 @@ from oneprice.compute.kernels.windows import no_output
 # -- cross_venue_edge -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def cross_venue_edge_step(f, i, p, t, x, y):
     """The two best places to sell and the two best to buy: one of their pairs is of two venues, and the best one."""
     no_output(y)
@@ -74,7 +74,7 @@ CROSS_VENUE_EDGE = Kernel(
 # -- venue_score ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def venue_score_step(f, i, p, t, x, y):
     """p: weights, bad ends, good ends."""
     no_output(y)
@@ -127,7 +127,7 @@ VENUE_SCORE = Kernel(
 # -- dominance_index --------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def dominance_index_step(f, i, p, t, x, y):
     no_output(y)
     k = x.shape[0]
@@ -168,7 +168,7 @@ DOMINANCE_INDEX = Kernel(
 _FAINT = 1e-6
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def keep_range(f, i, center, half, n):
     """Buckets that m has left out of range are emptied: others take their places."""
     shift = center - i[1]
@@ -184,7 +184,7 @@ def keep_range(f, i, center, half, n):
     i[1] = center
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def liquidation_density_step(f, i, p, t, x, y):
     """p: width of a bucket (ln), ns in which half is forgotten, cluster_x."""
     no_output(y)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.rows import BPS, finite, is_qty, plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -41,12 +42,12 @@ _NEVER = -(1 << 63)  # before all times
 _ROUNDING = 1e-9  # of a unit: 0.3 is three lots of 0.1, though 0.3/0.1 is less than 3 as a float
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_side(side):
     return abs(side) == 1.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def wholes_in(value, unit):
     """How many whole units (lots, ticks) are in a value, as a float. The unit is above 0."""
     return np.floor(value / unit + _ROUNDING)
@@ -61,7 +62,7 @@ WEIGHTED = 7
 _SHARE = 1e-4  # of the largest: what removals leave below this has lost too many digits
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def weighted_add(f, price, quantity):
     if quantity == 0.0:
         return
@@ -77,7 +78,7 @@ def weighted_add(f, price, quantity):
     f[_MOST] = max(f[_MOST], f[_SQUARES])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def weighted_remove(f, price, quantity):
     if quantity == 0.0:
         return
@@ -92,7 +93,7 @@ def weighted_remove(f, price, quantity):
     f[_SQUARES] = max(0.0, f[_SQUARES] - quantity * delta * (offset - f[WEIGHTED_MEAN]))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def weighted_is_worn(f):
     return not f[_SQUARES] >= _SHARE * f[_MOST]
 
@@ -133,7 +134,7 @@ _RING_TIMES = TIMES + 2
 _BY_DAY, _BY_WINDOW = 1.0, 2.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def vwap_window_row(f, i, t, price, quantity):
     """→ whether there was no room."""
     while is_due(i, t, _RING_TIMES):
@@ -151,7 +152,7 @@ def vwap_window_row(f, i, t, price, quantity):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def vwap_step(f, i, p, t, x, y):
     price, quantity = x[0], x[1]
     y[0], y[1] = math.nan, math.nan
@@ -194,7 +195,7 @@ def _merge_vwap(first: Start, later: Start) -> Start:
     if later.i[_FIRST_DAY_END] not in (_NEVER, first.i[_DAY_END]) or later.i[_DAY_END] > later.i[_FIRST_DAY_END]:
         return Start(f, i, first.p)  # `later` has begun anew: of `first` nothing is left
     i[_DAY_END] = max(first.i[_DAY_END], later.i[_DAY_END])
-    quantity, more = total_of(first.f, 0), total_of(later.f, 0)
+    quantity, more = total_of.py_func(first.f, 0), total_of.py_func(later.f, 0)
     if more == 0.0:
         return Start(first.f.copy(), i, first.p)
     if quantity > 0.0:
@@ -237,14 +238,14 @@ VWAP = Kernel(
 _PRICES = SUM + 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def held_row(f, i, k):
     """(price − origin)·ns of the k-th oldest row, which held until the next."""
     slot, after = slot_at(i, k), slot_at(i, k + 1)
     return (f[_PRICES + slot] - f[SUM]) * (i[TIMES + after] - i[TIMES + slot])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def twap_window_row(f, i, t, price):
     """→ whether there was no room."""
     begin = t - i[SPAN]
@@ -268,7 +269,7 @@ def twap_window_row(f, i, t, price):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def twap_step(f, i, p, t, x, y):
     """p: whether it is from the first row on."""
     price = x[0]
@@ -317,7 +318,7 @@ TWAP = Kernel(
 # -- pov --------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pov_step(f, i, p, t, x, y):
     """f: the market's quantity; p: rate/(1 − rate), cap, lot (0: none), whether own fills are in the market's quantity."""
     quantity, done = x[0], x[1]
@@ -358,7 +359,7 @@ POV = Kernel(
 # -- implementation_shortfall -----------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def implementation_shortfall_step(f, i, p, t, x, y):
     """f: filled with its rest, delay, trade, fees."""
     price, quantity, fee, p_dec, p_send, p_end, wanted, side = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
@@ -396,7 +397,7 @@ IMPLEMENTATION_SHORTFALL = Kernel(
 # -- arrival_price_impact ---------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def arrival_price_impact_step(f, i, p, t, x, y):
     """f: Σq, Σq·(price − origin), origin (a price, so that no digits are lost); p: y."""
     price, quantity, arrival, sigma, wanted, daily, side = x[0], x[1], x[2], x[3], x[4], x[5], x[6]
@@ -429,7 +430,7 @@ ARRIVAL_PRICE_IMPACT = Kernel(
 # -- slippage_decomposition -------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def slippage_decomposition_step(f, i, p, t, x, y):
     """f: delay, spread, impact, fee and Σq·m_arrival."""
     price, quantity, fee, m_arrival, m_send, touch, side = x[0], x[1], x[2], x[3], x[4], x[5], x[6]

@@ -12,6 +12,7 @@ from numba import njit
 
 from oneprice.compute.kernels.definition import BOOK, Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.execution import WEIGHTED, WEIGHTED_MEAN, WEIGHTED_ORIGIN, weighted_add, wholes_in
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import exp, expm1, log1p
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_qty, is_quote, plain, ratio
 from oneprice.compute.kernels.windows import add_to, no_output, total_of
@@ -26,7 +27,7 @@ _X, _TAU, _KAPPA_TAU, _E, _V, _HELD = range(6)
 _ROWS, _PERIODS, _ANSWERED = range(3)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def held_after(f, n, j):
     """X·sinh(κ(T − t_j))/sinh(κT), in a form that does not overflow; j of n."""
     left, whole = f[_KAPPA_TAU] * (n - j), f[_KAPPA_TAU] * n
@@ -108,7 +109,7 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _UNIT = 2.0**-53
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def uniform(i):
     """The next random number in [−1, 1) (SplitMix64, Steele, Lea & Flood 2014)."""
     state = np.uint64(i[_RANDOM]) + _SPREAD

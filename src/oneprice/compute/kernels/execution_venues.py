@@ -11,6 +11,7 @@ from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Values
 from oneprice.compute.kernels.execution import is_side, wholes_in
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import log1p
 from oneprice.compute.kernels.rows import BPS, finite, is_price, is_qty, plain, ratio, stateless
 from oneprice.compute.kernels.windows import no_output
@@ -177,7 +178,7 @@ SMART_ORDER_ROUTER = Kernel(
 # -- post_only_shading ------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def post_only_shading_step(f, i, p, t, x, y):
     """p: γT, ln(1 + γ/κ)/γ."""
     y[0], y[1] = math.nan, math.nan

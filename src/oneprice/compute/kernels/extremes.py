@@ -12,9 +12,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
 from oneprice.compute.kernels.definition import Grow, Start
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.windows import COUNT, HEAD, TIMES, drop, growing, is_due, push, slot_at, windowed
 
 FRONT = TIMES
@@ -34,7 +33,7 @@ def extremes_growing(columns: int = 1) -> Grow:
     return growing(columns, columns, 1)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def turn(f, i, columns):
     n = i[COUNT]
     for c in range(columns):
@@ -47,7 +46,7 @@ def turn(f, i, columns):
     i[FRONT] = n
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def let_go(f, i, t, columns):
     """Let the rows go that are due."""
     while is_due(i, t, BASE):
@@ -57,19 +56,19 @@ def let_go(f, i, t, columns):
         i[FRONT] -= 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def enter(f, i, t, columns):
     """Take a row in; → the place of its first value, to be filled with `put`."""
     return columns + push(i, t, BASE) * columns
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def put(f, place, c, value):
     f[place + c] = value
     f[c] = max(f[c], value)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def largest(f, i, columns, c):
     """Of the window's column c; −inf where it is empty."""
     return max(f[c], f[columns + i[HEAD] * columns + c]) if i[FRONT] > 0 else f[c]

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import (
     Kernel,
@@ -18,7 +17,8 @@ from oneprice.compute.kernels.definition import (
     Values,
 )
 from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
-from oneprice.compute.kernels.rows import finite, plain, ratio
+from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.rows import copy, finite, plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
@@ -45,7 +45,7 @@ from oneprice.compute.kernels.windows import (
 # -- lag, diff ----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def lagged(f, i, value):
     """The value k rows ago, this one taken in; f: the last k, NaN at first; i: the oldest one's slot."""
     slot = i[0]
@@ -55,13 +55,13 @@ def lagged(f, i, value):
     return before
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def lag_step(f, i, p, t, x, y):
     y[0] = lagged(f, i, x[0])
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def diff_step(f, i, p, t, x, y):
     y[0] = finite(x[0] - lagged(f, i, x[0]))
     return False
@@ -82,7 +82,7 @@ DIFF = _by_rows("diff", "diff", "x − x₋ₖ", diff_step, "pandas diff")
 # -- rolling_min, rolling_max -------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def extreme_row(f, i, t, sign, value, y):
     """The largest of sign·x, times sign; → whether there was no room."""
     y[0] = math.nan
@@ -97,12 +97,12 @@ def extreme_row(f, i, t, sign, value, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_min_step(f, i, p, t, x, y):
     return extreme_row(f, i, t, -1.0, x[0], y)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_max_step(f, i, p, t, x, y):
     return extreme_row(f, i, t, 1.0, x[0], y)
 
@@ -121,7 +121,7 @@ ROLLING_MAX = _extreme("rolling_max", "max", rolling_max_step)
 # -- rolling_std, rolling_sharpe ----------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_std_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -141,7 +141,7 @@ ROLLING_STD = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_sharpe_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -172,7 +172,7 @@ ROLLING_SHARPE = Kernel(
 # -- signed_volume ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def signed_volume_step(f, i, p, t, x, y):
     """f: the sum of all, that of the window, its ring."""
     quantity, side, ring = x[0], x[1], 4
@@ -215,7 +215,7 @@ _ABOVE, _BELOW, _LAST, _WAITING, _WIDTH = 0, 1, 2, 3, 7
 _ROWS, _DUE, _NEXT, _WAITING_BASE = TIMES, TIMES + 1, TIMES + 2, TIMES + 3
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def decide(f, i, slot, label, touch_t, price):
     at = _WAITING + slot * _WIDTH
     f[at + 4] = label
@@ -224,7 +224,7 @@ def decide(f, i, slot, label, touch_t, price):
     i[_DUE] += 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def touches(f, i, t, price):
     """Decide what this price decides, and find the nearest barriers of the rest."""
     f[_ABOVE], f[_BELOW] = math.inf, -math.inf
@@ -240,7 +240,7 @@ def touches(f, i, t, price):
                 f[_ABOVE], f[_BELOW] = min(f[_ABOVE], f[at + 2]), max(f[_BELOW], f[at + 3])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def label_next_move_step(f, i, p, t, x, y):
     """p: up, dn, whether a return's sign labels what touches nothing. All labels due have been fetched before."""
     if is_full(i):
@@ -272,7 +272,7 @@ def label_next_move_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def label_next_move_ready(f, i, p, y):
     """Labels of one row's deciding, in the order of the rows that they label."""
     while i[_DUE] > 0:
@@ -329,7 +329,7 @@ LABEL_NEXT_MOVE = Kernel(
 # -- turnover -----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def turnover_step(f, i, p, t, x, y):
     """f: the weights before; i: how many."""
     assets = x.shape[0] // 2
@@ -349,7 +349,7 @@ def turnover_step(f, i, p, t, x, y):
         if growth > 0.0 and math.isfinite(traded):
             y[0], y[1] = 0.5 * traded, traded
     i[0] = assets
-    f[:assets] = x[:assets]
+    copy(f, 0, x, 0, assets)
     return False
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Floats, Ints, Kernel, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import exp, log, log1p
 from oneprice.compute.kernels.rows import plain
 from oneprice.compute.kernels.special import lgamma
@@ -16,7 +16,7 @@ from oneprice.compute.kernels.windows import no_output
 # -- kalman_1d ----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def kalman_1d_step(f, i, p, t, x, y):
     """f: level, P."""
     value, q, r = x[0], p[0], p[1]
@@ -52,7 +52,7 @@ KALMAN_1D = Kernel(
 # -- hp_filter ----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def hp_filter_step(f, i, p, t, x, y):
     """f: trend, its slope τ − τ₋₁, and their covariance: level, cross, slope. In these coordinates nothing is subtracted when
     it is carried forward, as it would be in those of (τ, τ₋₁)."""
@@ -106,7 +106,7 @@ HP_FILTER = Kernel(
 _TABLE = 7
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bocpd_step(f, i, p, t, x, y):
     value, hazard, most = x[0], p[0], int(p[6])
     no_output(y)

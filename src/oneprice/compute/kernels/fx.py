@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import exp, log
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_quote, stateless
 from oneprice.compute.kernels.windows import (
@@ -31,7 +31,7 @@ DAY_S = 86_400
 # -- quotes -----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def triangular_arbitrage_step(f, i, p, t, x, y):
     """p: 1 (buy the base) or −1 of each leg, then what is left of one after its fee."""
     no_output(y)
@@ -86,7 +86,7 @@ TRIANGULAR_ARBITRAGE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def fx_cross_price_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_quote(x[0], x[1]) and is_quote(x[2], x[3])):
@@ -114,7 +114,7 @@ FX_CROSS_PRICE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pip_value_step(f, i, p, t, x, y):
     y[0] = math.nan
     if math.isfinite(x[0]) and is_price(x[1]):
@@ -130,7 +130,7 @@ PIP_VALUE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pnl_fx_step(f, i, p, t, x, y):
     no_output(y)
     if not all_finite(x):
@@ -155,7 +155,7 @@ PNL_FX = Kernel(
 # -- forwards ---------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def forward_points_step(f, i, p, t, x, y):
     no_output(y)
     spot, base, quote, tau = x[0], x[1], x[2], x[3]
@@ -188,7 +188,7 @@ FORWARD_POINTS = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def cip_basis_step(f, i, p, t, x, y):
     y[0] = math.nan
     spot, forward, tau = x[0], x[1], x[4]
@@ -214,7 +214,7 @@ CIP_BASIS = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def carry_signal_step(f, i, p, t, x, y):
     no_output(y)
     spot, forward, tau, vol = x[0], x[1], x[2], x[3]
@@ -235,14 +235,14 @@ CARRY_SIGNAL = Kernel(
 # -- the 4 pm fix -----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def days_to_year(year):
     """Days from 1970-01-01 to the first of January of a year."""
     before = year - 1
     return 365 * (year - 1970) + before // 4 - before // 100 + before // 400 - 477
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_london_summer(utc_s):
     """British Summer Time: from 01:00 UTC of March's last Sunday to that of October's, as in law since 1996."""
     day = utc_s // DAY_S
@@ -258,12 +258,12 @@ def is_london_summer(utc_s):
     return begin * DAY_S + 3_600 <= utc_s < end * DAY_S + 3_600
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def london_to_utc_s(local_s):
     return local_s - 3_600 if is_london_summer(local_s - 3_600) else local_s
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def wmr_schedule_step(f, i, p, t, x, y):
     """i: begin and end of the London day, begin of the window (ns); f: the target of the row before on that day."""
     if not math.isfinite(x[0]):
@@ -317,12 +317,12 @@ _ROWS, _NEWEST, _WAITING, _NEXT = range(TIMES, TIMES + 4)
 _FIX_BASE = TIMES + 4
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def time_at(i, k):
     return i[_FIX_BASE + slot_at(i, k)]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def place_at(i, t):
     """The last row at or before t, counted from the oldest; −1 where there is none."""
     low, high = 0, i[COUNT]
@@ -335,7 +335,7 @@ def place_at(i, t):
     return low - 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def fix_impact_step(f, i, p, t, x, y):
     price, side, fill = x[0], x[1], x[2]
     if is_price(price) and math.isfinite(side) and math.isfinite(fill) and (side == 0.0 or fill > 0.0):
@@ -356,7 +356,7 @@ def fix_impact_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def fix_impact_ready(f, i, p, y):
     if i[_WAITING] == 0:
         return False

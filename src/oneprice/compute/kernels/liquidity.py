@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from oneprice.compute.kernels.definition import BOOK, Kernel, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, exp, log
 from oneprice.compute.kernels.rows import plain
 from oneprice.compute.kernels.statistics_windows import (
@@ -50,7 +49,7 @@ from oneprice.compute.kernels.windows import (
 # -- kyle_lambda ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def kyle_lambda_step(f, i, p, t, x, y):
     """p: with intercept, square roots."""
     change, quantity, mid = x[0], x[1], x[2]
@@ -99,7 +98,7 @@ KYLE_LAMBDA = Kernel(
 # -- amihud_illiquidity -----------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def amihud_illiquidity_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not 0.0 < x[1] < math.inf:
@@ -128,14 +127,14 @@ AMIHUD_ILLIQUIDITY = Kernel(
 # f: the moments of pairs of successive changes, then the ring of prices
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def two_changes(f, i, k):
     """The k-th oldest price's pair: the change after it and the next."""
     middle = f[PAIR + slot_at(i, k + 1)]
     return middle - f[PAIR + slot_at(i, k)], f[PAIR + slot_at(i, k + 2)] - middle
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def roll_spread_step(f, i, p, t, x, y):
     price = x[0]
     no_output(y)
@@ -196,7 +195,7 @@ _LAST, _ESTIMATES = SUM, SUM + 4
 _USED, _RING = TIMES, TIMES + 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def two_bar_spread(squares, high, low):
     """S of two bars: β = squares, and the high and low of both. As 3 − 2√2 = (√2 − 1)², α = (1 + √2)(√β − √γ)."""
     alpha = (1.0 + math.sqrt(2.0)) * (math.sqrt(squares) - log(high / low))
@@ -204,7 +203,7 @@ def two_bar_spread(squares, high, low):
     return math.copysign(2.0 * less / (2.0 - less), alpha)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def corwin_schultz_spread_step(f, i, p, t, x, y):
     """p: what to do with negative estimates (0 keep, 1 take as 0, 2 leave out), whether to adjust for gaps."""
     high, low, close = x[0], x[1], x[2]
@@ -275,7 +274,7 @@ CORWIN_SCHULTZ_SPREAD = Kernel(
 _ROUNDING = 1e-12  # of the size: what is left below this is rounding, not quantity
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sweep_cost_step(f, i, p, t, x, y):
     """p: 1 when the size is in quote currency. Levels without a price or quantity are not there."""
     size, side, levels = x[0], x[1], (x.shape[0] - 2) // 4
@@ -326,7 +325,7 @@ SWEEP_COST = Kernel(
 # f: the moments of pairs (spread before, its change), the last spread (NaN: none), the ring of pairs
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def resiliency_step(f, i, p, t, x, y):
     spread, before = x[0], f[PAIR]
     no_output(y)

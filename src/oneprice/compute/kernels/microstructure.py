@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Floats, Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, stateless
 from oneprice.compute.kernels.windows import (
     SEEN,
@@ -39,7 +39,7 @@ _NO_TOUCH = "A crossed touch or an empty side (price 0) gives NaN and leaves the
 # -- prices between bid and ask -----------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def midprice_step(f, i, p, t, x, y):
     bid, ask = x[0], x[1]
     usable = is_price(bid) and is_price(ask) and (bid <= ask or p[0] == 1.0)
@@ -55,7 +55,7 @@ MIDPRICE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def microprice_step(f, i, p, t, x, y):
     """p: whether by tables; buckets of imbalance, tick, then g in ticks, bucket by bucket, a column a spread in ticks."""
     bid, ask, bid_qty, ask_qty = x[0], x[1], x[2], x[3]
@@ -150,7 +150,7 @@ def microprice_tables(
     raise KernelError("microprice_tables: the sum does not converge: more quotes, or fewer buckets and spreads")
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def quoted_spread_step(f, i, p, t, x, y):
     bid, ask = x[0], x[1]
     no_output(y)
@@ -168,7 +168,7 @@ QUOTED_SPREAD = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def l1_imbalance_step(f, i, p, t, x, y):
     bid_qty, ask_qty = x[0], x[1]
     usable = is_qty(bid_qty) and is_qty(ask_qty) and bid_qty + ask_qty > 0.0
@@ -186,14 +186,14 @@ L1_IMBALANCE = Kernel(
 # f: the touch before (b, a, B, A), sums over the window, the ring; i[SEEN]: whether there is a touch before
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def flow(bid, bid_qty, bid_before, bid_qty_before, ask, ask_qty, ask_before, ask_qty_before):
     """e = 1{b≥b₋}B − 1{b≤b₋}B₋ − 1{a≤a₋}A + 1{a≥a₋}A₋."""
     bought = (bid >= bid_before) * bid_qty - (bid <= bid_before) * bid_qty_before
     return bought - (ask <= ask_before) * ask_qty + (ask >= ask_before) * ask_qty_before
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def keep_touch(f, i, x):
     f[0], f[1], f[2], f[3] = x[0], x[1], x[2], x[3]
     i[SEEN] = 1
@@ -202,7 +202,7 @@ def keep_touch(f, i, x):
 _SUMS, _OFI_RING = 4, 4 + SUM
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ofi_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_quote(x[0], x[1]) and is_qty(x[2]) and is_qty(x[3])):
@@ -235,7 +235,7 @@ OFI = Kernel(
 _BEGAN, _QUEUE_TIMES, _QUEUE_RING = TIMES, TIMES + 1, 4 + 2 * SUM
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def depleted(price, qty, before, qty_before, retreats):
     """What left a queue since the touch before: all of it where the touch retreats, none where it improves."""
     if price == before:
@@ -243,7 +243,7 @@ def depleted(price, qty, before, qty_before, retreats):
     return qty_before if retreats else 0.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def queue_depletion_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_quote(x[0], x[1]) and is_qty(x[2]) and is_qty(x[3])):

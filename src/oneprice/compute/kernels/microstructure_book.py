@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import (
     BOOK,
@@ -21,6 +20,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.microstructure import flow
 from oneprice.compute.kernels.numbers import exp, log
 from oneprice.compute.kernels.rows import stateless
@@ -46,7 +46,7 @@ from oneprice.compute.kernels.windows import (
 _LEVELS = Parameter(name="levels", kind="int", default=5, low=1, help="of each side; missing ones count 0")
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_side(x, prices, quantities, levels):
     """Whether every level is empty or has a price; without a branch, so that it is done several levels at a time."""
     good = True
@@ -56,7 +56,7 @@ def is_side(x, prices, quantities, levels):
     return good
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_book(x, depth, levels):
     """Whether the first levels of a book of that depth can be used."""
     levels = min(levels, depth)
@@ -65,7 +65,7 @@ def is_book(x, depth, levels):
     return not (is_two_sided(x, depth) and x[0] > x[2 * depth])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_two_sided(x, depth):
     return x[depth] > 0.0 and x[3 * depth] > 0.0
 
@@ -73,7 +73,7 @@ def is_two_sided(x, depth):
 # -- imbalance and mid ----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def depth_imbalance_step(f, i, p, t, x, y):
     """p: levels, bps from the mid (or infinity), what a level weighs against the one before."""
     depth = x.shape[0] // 4
@@ -122,7 +122,7 @@ DEPTH_IMBALANCE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def depth_weighted_mid_step(f, i, p, t, x, y):
     depth = x.shape[0] // 4
     levels = min(depth, int(p[0]))
@@ -154,7 +154,7 @@ DEPTH_WEIGHTED_MID = Kernel(
 # -- slope ----------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def slope_of_line(x, prices, quantities, levels, mid):
     """Cumulative quantity on distance in bps, least squares through the origin."""
     total, products, squares, share = 0.0, 0.0, 0.0, 1e4 / mid
@@ -167,7 +167,7 @@ def slope_of_line(x, prices, quantities, levels, mid):
     return products / squares if squares > 0.0 else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def slope_of_naes_skjeltorp(x, prices, quantities, levels, mid, lot):
     total, sum_, n = 0.0, 0.0, 0
     price_before, log_before = mid, 0.0
@@ -184,7 +184,7 @@ def slope_of_naes_skjeltorp(x, prices, quantities, levels, mid, lot):
     return sum_ / n if n > 0 and abs(sum_) < math.inf else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def book_slope_step(f, i, p, t, x, y):
     """p: levels, lot (0: linear)."""
     depth = x.shape[0] // 4
@@ -225,17 +225,17 @@ BOOK_SLOPE = Kernel(
 # the ring of (e, depth) by level. A missing bid stands at price 0, a missing ask at infinity.
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def price_of(x, prices, quantities, depth, k, missing):
     return x[prices * depth + k] if k < depth and x[quantities * depth + k] > 0.0 else missing
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def qty_of(x, quantities, depth, k):
     return x[quantities * depth + k] if k < depth else 0.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def multi_level_ofi_step(f, i, p, t, x, y):
     """p: the levels' weights, whose absolute values add up to 1."""
     depth, levels = x.shape[0] // 4, p.shape[0]

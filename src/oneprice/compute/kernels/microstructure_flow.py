@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, exp, expm1, log
 from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, stateless
 from oneprice.compute.kernels.special import erf
@@ -36,7 +36,7 @@ from oneprice.compute.kernels.windows import (
 # -- what a trade cost ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def effective_spread_step(f, i, p, t, x, y):
     price, sign, mid = x[0], x[1], x[2]
     usable = is_price(price) and is_price(mid) and abs(sign) == 1.0
@@ -56,7 +56,7 @@ EFFECTIVE_SPREAD = Kernel(
 _ROWS, _NOW, _WAITING_TIMES, _WAITING, _TRADE = TIMES, TIMES + 1, TIMES + 2, 2, 4
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def realized_spread_step(f, i, p, t, x, y):
     price, sign, mid = x[0], x[1], x[2]
     is_trade = abs(sign) == 1.0 and is_price(price)
@@ -72,7 +72,7 @@ def realized_spread_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def realized_spread_ready(f, i, p, y):
     if i[COUNT] == 0 or i[_NOW] - i[_WAITING_TIMES + i[HEAD]] <= i[SPAN]:
         return False
@@ -114,7 +114,7 @@ _VENUE, _TICK, _LEE_READY, _EMO = range(4)
 _QUOTES = 2
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def quotes_before(f, i, t):
     """The place of the newest quotes that are as old as the delay, or -1; older ones go."""
     while i[COUNT] > 1 and i[TIMES + slot_at(i, 1)] <= t - i[SPAN]:
@@ -124,7 +124,7 @@ def quotes_before(f, i, t):
     return -1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def trade_sign_step(f, i, p, t, x, y):
     price, method = x[0], int(p[0])
     y[0] = math.nan
@@ -197,7 +197,7 @@ _BAR = TIMES
 _FULL = 1e-9  # of a bucket: room that is less than this is rounding, not room (0.1 + 0.2 fill a bucket of 0.3)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def vpin_end_bucket(f, i, imbalance):
     while is_due(i, 0, TIMES + 1):
         sums_drop(f, i, _TOXIC, _BUCKETS)
@@ -206,7 +206,7 @@ def vpin_end_bucket(f, i, imbalance):
     sums_keep(f, i, _TOXIC, _BUCKETS)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def vpin_fill(f, i, bucket_qty, qty, share):
     """Quantity into buckets, of which (1 + share)/2 was bought; of many whole ones only those that the window holds."""
     room = max(0.0, bucket_qty - f[_FILLED])
@@ -223,7 +223,7 @@ def vpin_fill(f, i, bucket_qty, qty, share):
     f[_SIGNED] = share * f[_FILLED]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def vpin_end_bar(f, i, bucket_qty, alpha):
     """V_b = V·Φ(ΔP/σ), σ of the bars before; without σ a bar cannot be told apart and stays out."""
     change = f[_BAR_PRICE] - f[_CLOSE]
@@ -237,7 +237,7 @@ def vpin_end_bar(f, i, bucket_qty, alpha):
         f[_VARIANCE] += alpha * (change * change - f[_VARIANCE])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def vpin_step(f, i, p, t, x, y):
     """p: bucket, bar in ns (0: by flag), weight of the newest bar's change in σ²."""
     price, qty, sign = x[0], x[1], x[2]
@@ -298,7 +298,7 @@ VPIN = Kernel(
 # -- trades that call for trades ----------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def hawkes_intensity_step(f, i, p, t, x, y):
     """f: S, the log-likelihood and its rest; i: whether there is a row before, and its time; p: μ, α, β."""
     event = x[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.rows import plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -34,7 +34,7 @@ from oneprice.compute.kernels.windows import (
 # -- ema, sma -----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def mean_from_first(f, at, count, n, alpha, value):
     """An exponential mean that the plain mean of its first n values starts; f[at] is their sum before. `count`: of the values,
     this one included."""
@@ -46,7 +46,7 @@ def mean_from_first(f, at, count, n, alpha, value):
         f[at] = (f[at] + value) / n
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ema_step(f, i, p, t, x, y):
     """p: n, α, how many values start it."""
     value = x[0]
@@ -82,7 +82,7 @@ EMA = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sma_step(f, i, p, t, x, y):
     value, ring = x[0], 2
     y[0] = math.nan
@@ -113,7 +113,7 @@ SMA = Kernel(
 # -- macd ---------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def macd_step(f, i, p, t, x, y):
     """f: fast, slow, signal; p: their n, how many rows the fast one waits, their α."""
     value, fast, slow, signal, wait = x[0], p[0], p[1], p[2], p[3]
@@ -160,7 +160,7 @@ MACD = Kernel(
 # -- rsi ----------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rsi_step(f, i, p, t, x, y):
     """f: value before, mean gain, mean loss, as Wilder's: the plain mean of the first n, then with α = 1/n; p: n, 1/n."""
     value, n = x[0], p[0]
@@ -189,7 +189,7 @@ RSI = Kernel(
 # -- bollinger_bands ----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bollinger_bands_step(f, i, p, t, x, y):
     value = x[0]
     no_output(y)
@@ -221,7 +221,7 @@ BOLLINGER_BANDS = Kernel(
 # columns of the window: H, −L
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def channel_outputs(f, i, y):
     if is_ready(i):
         y[0] = largest(f, i, 2, 0)
@@ -229,7 +229,7 @@ def channel_outputs(f, i, y):
         y[2] = 0.5 * y[0] + 0.5 * y[1]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def donchian_channel_step(f, i, p, t, x, y):
     high, low = x[0], x[1]
     no_output(y)
@@ -267,7 +267,7 @@ DONCHIAN_CHANNEL = Kernel(
 # f: the window's two extremes, its ring of (H, −L), then two small means: a sum and its values
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def small_mean(f, at, n, count, value):
     """The mean of the last n values, NaN before; f[at]: their sum, then they themselves. `count`: of values before."""
     slot = count % n
@@ -280,7 +280,7 @@ def small_mean(f, at, n, count, value):
     return f[at] / n if count + 1 >= n else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def stochastic_osc_step(f, i, p, t, x, y):
     """p: slow, d, counts of values before in i[-2] and i[-1]."""
     high, low, close = x[0], x[1], x[2]
@@ -333,7 +333,7 @@ STOCHASTIC_OSC = Kernel(
 # -- adx ----------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def adx_step(f, i, p, t, x, y):
     """f: H, L, C before, sums of +DM, −DM, TR, mean DX; i: bars, DX so far; p: n, 1/n."""
     high, low, close, n = x[0], x[1], x[2], p[0]

@@ -19,6 +19,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, expm1
 from oneprice.compute.kernels.rows import all_finite, plain
 from oneprice.compute.kernels.windows import (
@@ -44,7 +45,7 @@ def _covariances(count: int) -> tuple[Output, ...]:
     return tuple(Output(f"c_{a}_{b}") for a in range(count) for b in range(count))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def all_or_nothing(y):
     """A row in which numbers ran out of their range has no output at all."""
     if not all_finite(y):
@@ -327,7 +328,7 @@ _LIMITS = ("gross", "net", "symbol", "venue", "leverage")
 _LEVERED, _GROUPS = 5, 6
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def exposure_limits_step(f, i, p, t, x, y):
     count = (p.shape[0] - _GROUPS) // 2
     no_output(y)

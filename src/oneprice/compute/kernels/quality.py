@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from oneprice.compute.kernels.definition import NO_INTEGER, Kernel, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
@@ -30,7 +30,7 @@ from oneprice.compute.kernels.windows import (
 # free), open addressing with linear probing; p: whether ids ascend, memory
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def mixed(number):
     """All bits of a number in all bits of another (Steele, Lea & Flood 2014, the end of SplitMix64)."""
     bits = np.uint64(number)
@@ -39,12 +39,12 @@ def mixed(number):
     return bits ^ (bits >> np.uint64(31))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def home_of(number, mask):
     return np.int64(mixed(number) & np.uint64(mask))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def table_find(i, table, mask, number):
     """Where a number stands in the table, or the free place where it would."""
     place = home_of(number, mask)
@@ -53,7 +53,7 @@ def table_find(i, table, mask, number):
     return place
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def table_remove(i, table, mask, place):
     """Free a place, and move up those behind it that were pushed away by it."""
     free, place = place, (place + 1) & mask
@@ -66,7 +66,7 @@ def table_remove(i, table, mask, place):
     i[table + free] = 0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def dedupe_trades_step(f, i, p, t, x, y):
     number = x.view(np.int64)[0]
     no_output(y)
@@ -151,7 +151,7 @@ _SLOPE = _HULL_AT + PIECES
 _RING = _SLOPE + 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def slope_below(f, i):
     """Slope of the line below the pieces' smallest rows that comes nearest to them: the edge of their lower convex hull over
     their mean time (Zhang, Liu & Xia 2002). NaN as long as there are few."""
@@ -180,7 +180,7 @@ def slope_below(f, i):
     return math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def add_to_pieces(f, i, t, behind, length):
     """Keep each piece's smallest difference; pieces without a row, and those that left the window, have none."""
     piece = i[_PIECE] if i[_BEGUN] == 1 and t < (i[_PIECE] + 1) * length else t // length
@@ -196,7 +196,7 @@ def add_to_pieces(f, i, t, behind, length):
         f[_SLOPE] = slope_below(f, i)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def clock_skew_align_step(f, i, p, t, x, y):
     whole = x.view(np.int64)
     venue, sent, is_passive = whole[0], whole[1], p[0] == 1.0
@@ -269,7 +269,7 @@ CLOCK_SKEW_ALIGN = Kernel(
 _IS_KNOWN, _KNOWN_NS, _IS_NEWER, _NOW_NS, _PLACE_NS = range(5)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def gap_fill_step(f, i, p, t, x, y):
     i[_NOW_NS] = t
     if math.isfinite(x[0]):
@@ -278,7 +278,7 @@ def gap_fill_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def gap_fill_ready(f, i, p, y):
     step, now = np.int64(p[0]), i[_NOW_NS]
     if i[_IS_KNOWN] == 1 and i[_PLACE_NS] < now:
@@ -325,7 +325,7 @@ _HAS_QUOTE, _QUOTE_NS = TIMES, TIMES + 1
 _QUOTE_INTS = 2
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def trade_quote_match_step(f, i, p, t, x, y):
     no_output(y)
     bid, ask, base = x[1], x[2], TIMES + _QUOTE_INTS
@@ -383,7 +383,7 @@ LOW_ABOVE, HIGH_BELOW, VOLUME_BELOW_0, MOVED_WITHOUT_VOLUME, VWAP_OUTSIDE, OFF_G
 _VWAP_ROUNDING = 1e-9  # relative; a venue's vwap is rounded
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bar_consistency_step(f, i, p, t, x, y):
     opened, high, low, close, volume, vwap = x[0], x[1], x[2], x[3], x[4], x[5]
     y[0] = math.nan

@@ -19,6 +19,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.rows import finite, plain, stateless
 from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row
 from oneprice.compute.kernels.windows import (
@@ -46,7 +47,7 @@ from oneprice.compute.kernels.windows import (
 _MU, _SIGMA, _UP, _DOWN = range(MOMENTS, MOMENTS + 4)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def cusum_step(f, i, p, t, x, y):
     value = x[0]
     no_output(y)
@@ -103,7 +104,7 @@ CUSUM = Kernel(
 # -- drawdown_equity ----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def drawdown_equity_step(f, i, p, t, x, y):
     """f: the peak, the deepest drawdown; i: whether there is a peak, rows since."""
     equity = x[0]
@@ -135,7 +136,7 @@ DRAWDOWN_EQUITY = Kernel(
 # -- vol_target ---------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def vol_target_step(f, i, p, t, x, y):
     """f: the volatility of the row before, the weight held, 0 where there is none; p: target, cap, band."""
     y[0] = math.nan
@@ -168,7 +169,7 @@ VOL_TARGET = Kernel(
 # -- kelly_fraction -----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def kelly_fraction_step(f, i, p, t, x, y):
     """p: whether binary, fraction, cap."""
     y[0] = math.nan
@@ -265,7 +266,7 @@ def lagged_betas(f, i, lags, ring):
     return beta, min(1.0, explained / squares_r) if squares_r > 0.0 else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def fx_beta_step(f, i, p, t, x, y):
     r, factor = x[0], x[1]
     no_output(y)

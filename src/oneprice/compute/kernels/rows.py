@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Start
+from oneprice.compute.kernels.inlining import inlined
 
 BPS = 1e4
 
@@ -22,7 +22,7 @@ def stateless(*parameters: float) -> Start:
     return plain(0, 0, *parameters)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def all_finite(x):
     for k in range(x.shape[0]):
         if not math.isfinite(x[k]):
@@ -30,29 +30,44 @@ def all_finite(x):
     return True
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_price(value):
     return 0.0 < value < math.inf
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_qty(value):
     return 0.0 <= value < math.inf
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_quote(bid, ask):
     """Whether both sides are there and do not cross."""
     return 0.0 < bid <= ask < math.inf
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def finite(value):
     """The value; NaN where it ran out of the range of numbers."""
     return value if math.isfinite(value) else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ratio(above, below):
     """A quotient; NaN where it is no number."""
     return finite(above / below) if below != 0.0 else math.nan
+
+
+# Slices would do; but Numba compiles the error for unlike lengths, text and all, for a second of its own.
+
+
+@inlined
+def clear(f, begin, end):
+    for k in range(begin, end):
+        f[k] = 0.0
+
+
+@inlined
+def copy(f, to, source, begin, count):
+    for k in range(count):
+        f[to + k] = source[begin + k]

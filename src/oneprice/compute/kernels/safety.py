@@ -7,10 +7,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import NO_INTEGER, Floats, Ints, Kernel, Output, Parameter, Span, Start, Values
-from oneprice.compute.kernels.rows import is_price
+from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.rows import is_price, plain
 from oneprice.compute.kernels.statistics_windows import median_deviation, quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -31,15 +31,11 @@ _ROUNDING = 1e-12  # relative: 105 is 5 % above 100, though 105/100 − 1 as a f
 _NS_PER_S = 1e9
 
 
-def _plain(floats: int, ints: int, *parameters: float) -> Start:
-    return Start(np.zeros(floats), np.zeros(ints, dtype=np.int64), np.array(parameters, dtype=np.float64))
-
-
 # -- stale_quote_detector ---------------------------------------------------------------------------------------------
 # f: the quote (b, a), the reference when it came; i: whether there is one; p: longest age in ns, furthest move
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def stale_quote_detector_step(f, i, p, t, x, y):
     bid, ask, reference, quoted = x[0], x[1], x[2], x.view(np.int64)[3]
     no_output(y)
@@ -68,7 +64,7 @@ STALE_QUOTE_DETECTOR = Kernel(
         Parameter(name="tick", kind="float", default=0.01, above=0.0, help="the quote's smallest price step"),
     ),
     step=stale_quote_detector_step, needs_time=True, first="1", oracle="naive loop",
-    start=lambda values: _plain(3, 1, values["max_age_ms"] * 1e6, values["ref_move_ticks"] * values["tick"]),
+    start=lambda values: plain(3, 1, values["max_age_ms"] * 1e6, values["ref_move_ticks"] * values["tick"]),
     differs="m is the reference's mid price (another venue, or the index), t_quote when the quote was last received: a quote"
     " sent again unchanged is young, but the reference may still have left it.",
 )  # fmt: skip
@@ -76,12 +72,12 @@ STALE_QUOTE_DETECTOR = Kernel(
 # -- price_band_guard -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_within(price, reference, share):
     return abs(price - reference) <= share * reference * (1.0 + _ROUNDING)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def price_band_guard_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_price(x[0]) and is_price(x[1])):
@@ -96,7 +92,7 @@ PRICE_BAND_GUARD = Kernel(
     name="price_band_guard", module=__name__, formula="dev = p/ref − 1; ok: |dev| ≤ band", inputs=("p", "ref"),
     outputs=(Output("ok", "int8"), Output("dev")),
     parameters=(Parameter(name="band", kind="float", default=0.05, above=0.0, help="share of the reference price"),),
-    step=price_band_guard_step, start=lambda values: _plain(0, 0, values["band"]), first="1", oracle="closed form",
+    step=price_band_guard_step, start=lambda values: plain(0, 0, values["band"]), first="1", oracle="closed form",
     differs="A price on the band is inside, whatever the rounding.",
 )  # fmt: skip
 
@@ -105,7 +101,7 @@ PRICE_BAND_GUARD = Kernel(
 PRICE_OFF, NOTIONAL_OVER, QUANTITY_OVER = 1, 2, 4
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def fat_finger_guard_step(f, i, p, t, x, y):
     price, quantity, reference, typical = x[0], x[1], x[2], x[3]
     no_output(y)
@@ -135,7 +131,7 @@ FAT_FINGER_GUARD = Kernel(
         Parameter(name="qty_x", kind="float", default=20.0, above=0.0, help="times the typical quantity"),
     ),
     step=fat_finger_guard_step, first="1", oracle="naive loop",
-    start=lambda values: _plain(0, 0, values["price_pct"], values["notional_max"], values["qty_x"]),
+    start=lambda values: plain(0, 0, values["price_pct"], values["notional_max"], values["qty_x"]),
     differs="Without a typical quantity above 0 it does not judge (-128), and does not pass the order.",
 )  # fmt: skip
 
@@ -147,7 +143,7 @@ FAT_FINGER_GUARD = Kernel(
 _TRIPPED, _UNTIL, _QUEUE_TIMES = 5, 6, 7
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def queue_push(f, i, which, t, value, span):
     """A value into a queue, from which those out of the window and those above it go; → whether there was no room."""
     capacity, head, count = i[0], i[1 + 2 * which], i[2 + 2 * which]
@@ -166,7 +162,7 @@ def queue_push(f, i, which, t, value, span):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def circuit_breaker_step(f, i, p, t, x, y):
     price = x[0]
     no_output(y)
@@ -205,7 +201,7 @@ def _circuit_breaker_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
 
 
 def _circuit_breaker_start(values: Values) -> Start:
-    start = _plain(128, _QUEUE_TIMES + 128, values["move"], values["w"].ns, values["cool_s"] * _NS_PER_S)
+    start = plain(128, _QUEUE_TIMES + 128, values["move"], values["w"].ns, values["cool_s"] * _NS_PER_S)
     start.i[0] = 64
     return start
 
@@ -234,7 +230,7 @@ _STARTED, _BEFORE_NS, _TIMES_AT = 8, 9, 10
 _ENOUGH = 1e-9  # tokens: ten tenths of a second at 10/s give 1 token, though the sum as floats is less
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def throttle_check_step(f, i, p, t, x, y):
     weight = x[0]
     no_output(y)
@@ -289,7 +285,7 @@ THROTTLE_CHECK = Kernel(
 # f: [capacity] sorted values, then the ring; p: k, floor
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def outlier_outputs(f, n, p, value, y):
     median = quantile_of(f, n, 0.5)
     score = (value - median) / max(1.482602218505602 * median_deviation(f, n, median), p[1])
@@ -297,7 +293,7 @@ def outlier_outputs(f, n, p, value, y):
     y[1] = score if math.isfinite(score) else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def outlier_flag_mad_step(f, i, p, t, x, y):
     value = x[0]
     no_output(y)

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import (
     Floats,
@@ -20,8 +19,9 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import log
-from oneprice.compute.kernels.rows import ratio
+from oneprice.compute.kernels.rows import clear, ratio
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -46,7 +46,7 @@ _APART = 0.9  # of Σd² is the mean's own: it is three deviations from the orig
 _SHARE = 1e-4  # of the largest sum: below this its digits are gone
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def powers_add(f, sign, value):
     d = value - f[_ORIGIN]
     square = d * d
@@ -56,7 +56,7 @@ def powers_add(f, sign, value):
     f[3] += sign * square * square
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def powers_of(f, i):
     """Make the sums anew, around the mean."""
     n, first = i[COUNT], f[POWERS + slot_at(i, 0)]
@@ -70,7 +70,7 @@ def powers_of(f, i):
     f[_LARGEST] = f[3]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def powers_row(f, i, t, value):
     """A row into a window whose powers are summed; → whether there was no room."""
     while is_due(i, t):
@@ -90,7 +90,7 @@ def powers_row(f, i, t, value):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_skew_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -107,7 +107,7 @@ def rolling_skew_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_kurt_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -146,7 +146,7 @@ ROLLING_KURT = _shape(
 _OF_A, _OF_B, _MOST_A, _MOST_B, _CORR = 5, 6, 7, 8, 9
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def products_add(f, sign, older, newer):
     a, b = older - f[_OF_A], newer - f[_OF_B]
     f[0] += sign * a
@@ -156,7 +156,7 @@ def products_add(f, sign, older, newer):
     f[4] += sign * a * b
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def products_of(f, i, k):
     """Make the sums anew, around the means of both."""
     pairs = i[COUNT] - k
@@ -164,14 +164,14 @@ def products_of(f, i, k):
     for j in range(pairs):
         a += f[_CORR + slot_at(i, j)] - first
         b += f[_CORR + slot_at(i, j + k)] - first
-    f[:5] = 0.0
+    clear(f, 0, 5)
     f[_OF_A], f[_OF_B] = first + a / pairs, first + b / pairs
     for j in range(pairs):
         products_add(f, 1.0, f[_CORR + slot_at(i, j)], f[_CORR + slot_at(i, j + k)])
     f[_MOST_A], f[_MOST_B] = f[2], f[3]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def autocorr_step(f, i, p, t, x, y):
     value, k = x[0], int(p[0])
     y[0] = math.nan
@@ -227,7 +227,7 @@ _EDGES = 3
 _TABLE = np.array([0.0, *(c * log(float(c)) for c in range(1, 1025))])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bin_of(value, low, high, bins):
     """The bin of a value between low and high, as np.histogram finds it: the last one includes its right edge."""
     step = (high - low) / bins
@@ -239,7 +239,7 @@ def bin_of(value, low, high, bins):
     return place
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bin_between(value, edges):
     """The bin of a value between given edges, −1 outside of them all."""
     last = edges.shape[0] - 1
@@ -255,7 +255,7 @@ def bin_between(value, edges):
     return low
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def entropy_outputs(f, bins, is_corrected, y):
     n, filled, total = 0.0, 0.0, 0.0
     for k in range(bins):
@@ -271,7 +271,7 @@ def entropy_outputs(f, bins, is_corrected, y):
         y[1] = y[0] / log(bins)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def entropy_hist_step(f, i, p, t, x, y):
     value, bins, has_edges = x[0], int(p[1]), p[2] == 1.0
     no_output(y)
@@ -298,7 +298,7 @@ def entropy_hist_step(f, i, p, t, x, y):
             low, high = min(low, f[bins + slot_at(i, k)]), max(high, f[bins + slot_at(i, k)])
         if not (high > low and math.isfinite(high - low)):
             return False
-        f[:bins] = 0.0
+        clear(f, 0, bins)
         for k in range(i[COUNT]):
             f[bin_of(f[bins + slot_at(i, k)], low, high, bins)] += 1.0
     entropy_outputs(f, bins, p[0] == 1.0, y)

@@ -6,16 +6,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, expm1, log
+from oneprice.compute.kernels.rows import plain
 from oneprice.compute.kernels.windows import MOMENTS, mean_of, moments_add, no_output
 
 # -- log_returns ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def log_returns_step(f, i, p, t, x, y):
     price = x[0]
     if not (math.isfinite(price) and price > 0.0):
@@ -28,13 +29,9 @@ def log_returns_step(f, i, p, t, x, y):
     return False
 
 
-def _plain(floats: int, ints: int, *parameters: float) -> Start:
-    return Start(np.zeros(floats), np.zeros(ints, dtype=np.int64), np.array(parameters, dtype=np.float64))
-
-
 LOG_RETURNS = Kernel(
     name="log_returns", module=__name__, formula="r = ln(p / p₋₁), p₋₁ the last valid price", inputs=("p",),
-    outputs=(Output("r"),), step=log_returns_step, start=lambda values: _plain(1, 1), first="2",
+    outputs=(Output("r"),), step=log_returns_step, start=lambda values: plain(1, 1), first="2",
     oracle="np.diff(np.log)",
     differs="A bad price gives no return, and the last good one is kept across batches: 0 would invent a return.",
 )  # fmt: skip
@@ -43,7 +40,7 @@ LOG_RETURNS = Kernel(
 # -- welford_mean_var -------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def welford_mean_var_step(f, i, p, t, x, y):
     value = x[0]
     if not math.isfinite(value):
@@ -76,7 +73,7 @@ WELFORD_MEAN_VAR = Kernel(
     formula="δ = x − μ; n += 1; μ += δ/n; M += δ(x − μ); var = M/(n − ddof)", inputs=("x",),
     outputs=(Output("count"), Output("mean"), Output("var"), Output("std")),
     parameters=(Parameter(name="ddof", kind="int", default=1, low=0, high=1),), step=welford_mean_var_step,
-    start=lambda values: _plain(MOMENTS, 1, values["ddof"]), first="1 (var 2)", oracle="NumPy, pandas expanding",
+    start=lambda values: plain(MOMENTS, 1, values["ddof"]), first="1 (var 2)", oracle="NumPy, pandas expanding",
     source="Welford 1962; merge: Chan, Golub & LeVeque 1983", merge=_merge_welford,
 )  # fmt: skip
 
@@ -106,10 +103,10 @@ def _forgetting(values: Values, floats: int) -> Start:
         "com": 1.0 / (1.0 + value), "tau_s": 0.0,
     }[way]  # fmt: skip
     tau_ns = value * 1e9 if way == "tau_s" else 0.0
-    return _plain(floats, 2, alpha, tau_ns, float(values["adjust"]))._replace(by_time=way == "tau_s")
+    return plain(floats, 2, alpha, tau_ns, float(values["adjust"]))._replace(by_time=way == "tau_s")
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def weight_now(i, p, t):
     """The newest value's weight; i[1] is the time of the value before."""
     weight = p[0] if p[1] == 0.0 else -expm1(-(t - i[1]) / p[1])
@@ -117,7 +114,7 @@ def weight_now(i, p, t):
     return weight
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ewma_step(f, i, p, t, x, y):
     value = x[0]
     if not math.isfinite(value):
@@ -146,13 +143,13 @@ EWMA = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def covariance_add(f, at, alpha, dx, dy):
     """c = (1 − α)(c + α·dx·dy), with both differences from the means before."""
     f[at] = (1.0 - alpha) * (f[at] + alpha * dx * dy)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ewcov_step(f, i, p, t, x, y):
     a, b = x[0], x[1]
     if not (math.isfinite(a) and math.isfinite(b)):
@@ -184,7 +181,7 @@ EWCOV = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ewcorr_step(f, i, p, t, x, y):
     a, b = x[0], x[1]
     if not (math.isfinite(a) and math.isfinite(b)):
@@ -217,7 +214,7 @@ EWCORR = Kernel(
 # -- frac_diff --------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def frac_diff_step(f, i, p, t, x, y):
     """i: head, count; f: the last K values; p: the weights."""
     y[0] = math.nan

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -38,7 +37,7 @@ from oneprice.compute.kernels.windows import (
 # -- one window -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def zscore_outputs(f, i, y, value):
     n = i[COUNT]
     if not is_ready(i) or n < 2:
@@ -50,7 +49,7 @@ def zscore_outputs(f, i, y, value):
     y[2] = std
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_zscore_step(f, i, p, t, x, y):
     value, ring = x[0], MOMENTS
     if not math.isfinite(value):
@@ -89,7 +88,7 @@ ROLLING_ZSCORE = Kernel(
 _X, _Y, _C, PAIR = 0, MOMENTS, 2 * MOMENTS, 2 * MOMENTS + 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_add(f, n, a, b):
     moments_add(f, _Y, n, b)
     dx = a - f[_X + 2] - f[_X] if n > 1 else 0.0
@@ -97,7 +96,7 @@ def pair_add(f, n, a, b):
     f[_C] = f[_C] + dx * (b - f[_Y + 2] - f[_Y]) if n > 1 else 0.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_remove(f, n, a, b):
     """n: how many are left."""
     dy = b - f[_Y + 2] - f[_Y]
@@ -107,17 +106,17 @@ def pair_remove(f, n, a, b):
         f[_C] -= (a - f[_X + 2] - f[_X]) * dy
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_replace(f, n, old_a, old_b, a, b):
     """One row for another, of n: Δ(Σ of products) = (a − x̄')(b − ȳ) − (a₀ − x̄')(b₀ − ȳ), x̄' the mean after, ȳ before."""
-    mean_b = f[_Y + 2] + f[_Y]
+    of_b, of_old_b = b - f[_Y + 2] - f[_Y], old_b - f[_Y + 2] - f[_Y]
     moments_replace(f, _X, n, old_a, a)
     moments_replace(f, _Y, n, old_b, b)
-    mean_a = f[_X + 2] + f[_X]
-    f[_C] += (a - mean_a) * (b - mean_b) - (old_a - mean_a) * (old_b - mean_b)
+    of_a, of_old_a = a - f[_X + 2] - f[_X], old_a - f[_X + 2] - f[_X]
+    f[_C] += of_a * of_b - of_old_a * of_old_b
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_rebuild(f, i, ring):
     moments_of(f, _X, i, ring, 2, 0)
     moments_of(f, _Y, i, ring, 2, 1)
@@ -127,17 +126,17 @@ def pair_rebuild(f, i, ring):
         f[_C] += (f[slot] - f[_X + 2] - f[_X]) * (f[slot + 1] - f[_Y + 2] - f[_Y])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_is_worn(f):
     return moments_are_worn(f, _X) or moments_are_worn(f, _Y)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_covariance(f, n):
     return f[_C] / (n - 1)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_line(f):
     """Slope, intercept and r² of y on x; NaN where x does not move, r² NaN where y does not."""
     if f[_X + 1] <= 0.0:
@@ -147,14 +146,14 @@ def pair_line(f):
     return slope, mean_of(f, _Y) - slope * mean_of(f, _X), r2
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_products(f, n):
     """Σx², Σxy, Σy², not centered."""
     a, b = mean_of(f, _X), mean_of(f, _Y)
     return f[_X + 1] + n * a * a, f[_C] + n * a * b, f[_Y + 1] + n * b * b
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def pair_row(f, i, t, a, b, ring=PAIR):
     """A row into the window of pairs; → whether there was no room."""
     if is_turning(i):
@@ -175,7 +174,7 @@ def pair_row(f, i, t, a, b, ring=PAIR):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_cov_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not (math.isfinite(x[0]) and math.isfinite(x[1])):
@@ -187,7 +186,7 @@ def rolling_cov_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_corr_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not (math.isfinite(x[0]) and math.isfinite(x[1])):
@@ -199,7 +198,7 @@ def rolling_corr_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_beta_step(f, i, p, t, x, y):
     no_output(y)
     if not (math.isfinite(x[0]) and math.isfinite(x[1])):
@@ -235,7 +234,7 @@ ROLLING_BETA = _pairs(
 # f: [capacity] sorted values, then the ring; both as long as the window
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sorted_place(f, n, value):
     """The first place among n sorted values that is not below a value; halved without a branch, which nobody could foretell."""
     low = 0
@@ -246,7 +245,7 @@ def sorted_place(f, n, value):
     return low + 1 if n == 1 and f[low] < value else low
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sorted_insert(f, n, value):
     place = sorted_place(f, n, value)
     for k in range(n, place, -1):
@@ -254,13 +253,13 @@ def sorted_insert(f, n, value):
     f[place] = value
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sorted_remove(f, n, value):
     for k in range(sorted_place(f, n, value), n - 1):
         f[k] = f[k + 1]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sorted_replace(f, n, old, new):
     """One of n sorted values for another: only those between the two move."""
     place = sorted_place(f, n, old)
@@ -273,7 +272,7 @@ def sorted_replace(f, n, old, new):
     f[place] = new
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def quantile_of(f, n, prob):
     """Type 7 of Hyndman & Fan: linear between order statistics, at (n − 1)·prob."""
     h = (n - 1) * prob
@@ -283,7 +282,7 @@ def quantile_of(f, n, prob):
     return f[low] + (h - low) * (f[low + 1] - f[low])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sorted_makes_room(f, i, t):
     """Rows that are too old go, of a window in time; → whether there is no room."""
     if by_count(i):
@@ -293,7 +292,7 @@ def sorted_makes_room(f, i, t):
     return is_full(i)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sorted_row(f, i, t, value):
     """A row into a window that is kept sorted, too; → whether there was no room."""
     ring = i[CAPACITY]
@@ -309,7 +308,7 @@ def sorted_row(f, i, t, value):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rolling_quantile_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -333,7 +332,7 @@ ROLLING_QUANTILE = Kernel(
 )  # fmt: skip
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def nearest_deviation(f, n, center, split, rank):
     """The distance from the center with `rank` others as small or smaller, of n sorted values of which the first `split` are
     below the center: how many of those nearest stand left of it is found by halving."""
@@ -350,7 +349,7 @@ def nearest_deviation(f, n, center, split, rank):
     return max(left, right)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def median_deviation(f, n, center):
     """The median of |x − center| over n sorted values."""
     split = sorted_place(f, n, center)
@@ -358,7 +357,7 @@ def median_deviation(f, n, center):
     return upper if n % 2 else 0.5 * (nearest_deviation(f, n, center, split, n // 2 - 1) + upper)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def robust_hampel_step(f, i, p, t, x, y):
     value = x[0]
     no_output(y)

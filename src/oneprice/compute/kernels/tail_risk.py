@@ -9,6 +9,7 @@ from typing import Any
 from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.rows import finite
 from oneprice.compute.kernels.shapes import POWERS, powers_row
@@ -20,7 +21,7 @@ _ALPHA = Parameter(name="alpha", kind="float", default=0.05, above=0.0, below=1.
 # -- historical_var, historical_cvar --------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def historical_var_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -32,7 +33,7 @@ def historical_var_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def historical_cvar_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not math.isfinite(x[0]):
@@ -77,7 +78,7 @@ HISTORICAL_CVAR = _historical(
 _SIXTH = 1.0 / 6.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def cornish_fisher_var_step(f, i, p, t, x, y):
     """f: as of rolling_skew; p: the normal quantile, what skewness, kurtosis and skewness² add to it."""
     no_output(y)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import log, power
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -39,7 +38,7 @@ _REACH, _WAIT = TIMES, TIMES + 1  # what was chosen; rows until it is chosen ane
 _RING = TIMES + 2
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def ratio_of_noise(noise, fourths, terms, n, stride):
     """ω²/√IQ; IQ = (n/stride)²/3·⟨(sparse return)⁴⟩. Infinite where nothing but noise is left, 0 where nothing moves."""
     quarticity = (n / stride) ** 2 / 3.0 * fourths / terms
@@ -53,18 +52,18 @@ _ORIGIN = _LEVELS
 _LOGS = _LEVELS + 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def level_at(f, i, k):
     return f[_LOGS + slot_at(i, k)]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def change_squared(f, i, k, lag):
     change = level_at(f, i, k) - level_at(f, i, k - lag)
     return change * change
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def two_scale_choice(f, i):
     """K = ⌈(12·ω⁴/IQ)^{1/3}·n^{2/3}⌉, from 2 to half the window."""
     n = i[COUNT] - 1
@@ -79,7 +78,7 @@ def two_scale_choice(f, i):
     return max(2, math.ceil(wanted))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def two_scale_rebuild(f, i):
     sum_clear(f, 0)
     sum_clear(f, SUM)
@@ -89,7 +88,7 @@ def two_scale_rebuild(f, i):
             sum_add(f, SUM, change_squared(f, i, k, i[_REACH]))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def two_scale_rv_step(f, i, p, t, x, y):
     price, reach = x[0], i[_REACH]
     no_output(y)
@@ -157,12 +156,12 @@ TWO_SCALE_RV = Kernel(
 _RETURNS = SUM  # f: the sum of all terms, the ring of r
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def return_at(f, i, k):
     return f[_RETURNS + slot_at(i, k)]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def kernel_choice(f, i):
     """H = ⌈3.5134·ξ^{4/5}·n^{3/5}⌉, ξ² = ω²/√IQ, from 1 to the window less one."""
     n = i[COUNT]
@@ -180,12 +179,12 @@ def kernel_choice(f, i):
     return max(1, math.ceil(min(n - 1.0, 3.5134 * power(ratio, 0.4) * power(float(n), 0.6))))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def parzen(z):
     return 1.0 - 6.0 * z * z * (1.0 - z) if z <= 0.5 else 2.0 * (1.0 - z) * (1.0 - z) * (1.0 - z)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def terms_with(f, i, r, place, direction, neighbours):
     """All terms in which a return stands: r² + 2Σ k(h/(H+1))·r·r_h, r_h its neighbours from `place` on, in one direction."""
     total, width = 0.0, i[_REACH] + 1.0
@@ -194,14 +193,14 @@ def terms_with(f, i, r, place, direction, neighbours):
     return r * (r + 2.0 * total)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def kernel_rebuild(f, i):
     sum_clear(f, 0)
     for k in range(i[COUNT]):
         sum_add(f, 0, terms_with(f, i, return_at(f, i, k), k - 1, -1, k))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def realized_kernel_step(f, i, p, t, x, y):
     r = x[0]
     y[0] = math.nan

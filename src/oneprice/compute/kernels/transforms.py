@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
@@ -24,7 +25,7 @@ from oneprice.compute.kernels.windows import (
 # p: lo, hi, whether the limits are fixed, the lower and the upper one
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def winsorize_step(f, i, p, t, x, y):
     value = x[0]
     y[0] = math.nan
@@ -75,7 +76,7 @@ WINSORIZE = Kernel(
 # -- powers -----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def power_of(log_x, lam):
     """(e^(λ·ln x) − 1)/λ, its limit at λ = 0; NaN beyond the floats."""
     if abs(lam) < 1e-19:
@@ -84,14 +85,14 @@ def power_of(log_x, lam):
     return found if math.isfinite(found) else math.nan
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def boxcox_step(f, i, p, t, x, y):
     is_usable = math.isfinite(x[0]) and x[0] > 0.0
     y[0] = power_of(log(x[0]), p[0]) if is_usable else math.nan
     return False
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def yeo_johnson_step(f, i, p, t, x, y):
     value = x[0]
     if not math.isfinite(value):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
-
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter
+from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, log
 from oneprice.compute.kernels.rows import plain
 from oneprice.compute.kernels.windows import (
@@ -45,7 +44,7 @@ from oneprice.compute.kernels.windows import (
 _YEAR_NS = 31_536_000 * 10**9  # 365 days: these markets never close
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def root(value):
     """The square root; NaN of what is no variance."""
     return math.sqrt(value) if value >= 0.0 else math.nan
@@ -54,7 +53,7 @@ def root(value):
 # -- sums of squared returns ------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def realized_var_step(f, i, p, t, x, y):
     square = x[0] * x[0]
     no_output(y)
@@ -94,7 +93,7 @@ REALIZED_VAR = Kernel(
 _RETURNS = 2 * SUM
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def bipower_var_step(f, i, p, t, x, y):
     r = abs(x[0])
     no_output(y)
@@ -139,19 +138,19 @@ _MED = math.pi / (6.0 - 4.0 * math.sqrt(3.0) + math.pi)
 _MIN = math.pi / (math.pi - 2.0)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def squared_median(a, b, c):
     median = max(min(a, b), min(max(a, b), c))
     return median * median
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def squared_minimum(a, b):
     least = min(a, b)
     return least * least
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def medrv_step(f, i, p, t, x, y):
     r = abs(x[0])
     no_output(y)
@@ -204,7 +203,7 @@ MEDRV = Kernel(
 # -- riskmetrics_vol ---------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def riskmetrics_vol_step(f, i, p, t, x, y):
     square = x[0] * x[0]
     no_output(y)
@@ -231,17 +230,17 @@ RISKMETRICS_VOL = Kernel(
 # A bar can be used when its prices are above zero and its high is not below its low.
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_range(high, low):
     return 0.0 < low <= high < math.inf
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_bar(opened, high, low, close):
     return is_range(high, low) and 0.0 < opened < math.inf and 0.0 < close < math.inf
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def root_of_mean(f, i, t, y, term):
     """The term of a bar into the window; y[0] the root of the mean."""
     if sum_row(f, i, t, term):
@@ -254,7 +253,7 @@ def root_of_mean(f, i, t, y, term):
 _PER_RANGE = 1.0 / (4.0 * LN2)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def parkinson_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not is_range(x[0], x[1]):
@@ -263,7 +262,7 @@ def parkinson_step(f, i, p, t, x, y):
     return root_of_mean(f, i, t, y, log_range * log_range * _PER_RANGE)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def garman_klass_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not is_bar(x[0], x[1], x[2], x[3]):
@@ -272,14 +271,14 @@ def garman_klass_step(f, i, p, t, x, y):
     return root_of_mean(f, i, t, y, 0.5 * log_range * log_range - (2.0 * LN2 - 1.0) * gain * gain)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rogers_satchell_term(opened, high, low, gain):
     """ln(H/C)ln(H/O) + ln(L/C)ln(L/O), all from the open; gain = ln(C/O)."""
     up, down = log(high / opened), log(low / opened)
     return up * (up - gain) + down * (down - gain)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def rogers_satchell_step(f, i, p, t, x, y):
     y[0] = math.nan
     if not is_bar(x[0], x[1], x[2], x[3]):
@@ -315,7 +314,7 @@ ROGERS_SATCHELL = _of_bars(
 _GAIN, _RS, _CLOSE, _BARS = MOMENTS, 2 * MOMENTS, 2 * MOMENTS + SUM, 2 * MOMENTS + SUM + 1
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def yang_zhang_step(f, i, p, t, x, y):
     opened, high, low, close = x[0], x[1], x[2], x[3]
     y[0] = math.nan
@@ -369,7 +368,7 @@ YANG_ZHANG = Kernel(
 # -- atr ------------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def atr_step(f, i, p, t, x, y):
     """f: the last close, the sum of the first n true ranges, then their average; i: bars so far, up to n + 1."""
     high, low, close = x[0], x[1], x[2]

@@ -9,9 +9,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Floats, Grow, Ints, Parameter, Span, Start
+from oneprice.compute.kernels.inlining import inlined
 
 HEAD, COUNT, CAPACITY, SIZE, SPAN, REMOVED, FEWEST, SEEN = range(8)
 TIMES = 8  # places of a windowed kernel's own integers stand from here; the times of the ring behind them
@@ -67,12 +67,12 @@ def growing(own: int, columns: int = 1, own_ints: int = 0, *, mirrored: bool = F
     return grow
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def by_count(i):
     return i[SPAN] == 0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_due(i, t, base=TIMES):
     """Whether the oldest row has to go before a row of time t comes in."""
     if i[COUNT] == 0:
@@ -82,13 +82,13 @@ def is_due(i, t, base=TIMES):
     return i[base + i[HEAD]] <= t - i[SPAN]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_full(i):
     """Whether there is no room for another row (of a window in time)."""
     return i[COUNT] == i[CAPACITY]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def drop(i):
     """Let the oldest row go; → its slot."""
     slot = i[HEAD]
@@ -98,7 +98,7 @@ def drop(i):
     return slot
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def push(i, t, base=TIMES):
     """Take a row in; → its slot."""
     slot = i[HEAD] + i[COUNT]
@@ -109,13 +109,13 @@ def push(i, t, base=TIMES):
     return slot
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_turning(i):
     """Whether the newest row takes the place of the oldest: a window by count that is full."""
     return i[SPAN] == 0 and i[COUNT] == i[SIZE]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def turn(i):
     """The oldest row goes and the newest takes its slot; → the slot."""
     slot = i[HEAD]
@@ -124,19 +124,19 @@ def turn(i):
     return slot
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def slot_at(i, k):
     """The slot of the k-th oldest row."""
     slot = i[HEAD] + k
     return slot if slot < i[CAPACITY] else slot - i[CAPACITY]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_ready(i):
     return i[COUNT] >= i[FEWEST]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def is_rebuild_due(i):
     """Whether sums are to be made anew now; the count of removals begins again."""
     if i[REMOVED] < REBUILD_EVERY:
@@ -145,7 +145,7 @@ def is_rebuild_due(i):
     return True
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def no_output(y):
     for k in range(y.shape[0]):
         y[k] = math.nan
@@ -154,7 +154,7 @@ def no_output(y):
 # -- a sum that loses nothing: f[at] the sum, f[at + 1] what rounding left behind (Neumaier 1974; without a branch, as Knuth) --
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def add_to(f, at, value):
     before = f[at]
     total = before + value
@@ -163,7 +163,7 @@ def add_to(f, at, value):
     f[at + 1] += (before - (total - added)) + (value - added)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def total_of(f, at):
     return f[at] + f[at + 1]
 
@@ -174,25 +174,25 @@ SUM = 3
 _SPENT = 1e-16  # of the largest term: a sum below this may be what rounding left of terms that are gone
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sum_add(f, at, term):
     add_to(f, at, term)
     f[at + 2] = max(f[at + 2], abs(term))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sum_clear(f, at):
     f[at], f[at + 1], f[at + 2] = 0.0, 0.0, 0.0
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sum_is_worn(f, at):
     """Its digits may be those of rounding, or it ran out of the range of numbers. A sum that is 0 to the bit is good."""
     total = total_of(f, at)
     return not (total == 0.0 or abs(total) >= _SPENT * f[at + 2])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sum_of(f, at, i, ring, columns=1, column=0):
     """Make the sum anew from the ring."""
     sum_clear(f, at)
@@ -200,7 +200,7 @@ def sum_of(f, at, i, ring, columns=1, column=0):
         sum_add(f, at, f[ring + slot_at(i, k) * columns + column])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sums_drop(f, i, at, ring, columns=1):
     """Let the oldest row go, and take it off the sums at f[at]."""
     slot = ring + columns * drop(i)
@@ -208,7 +208,7 @@ def sums_drop(f, i, at, ring, columns=1):
         add_to(f, at + SUM * column, -f[slot + column])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sums_keep(f, i, at, ring, columns=1):
     """Make the sums anew from the ring now and then, and when their digits are gone."""
     is_old = is_rebuild_due(i)
@@ -217,7 +217,7 @@ def sums_keep(f, i, at, ring, columns=1):
             sum_of(f, at + SUM * column, i, ring, columns, column)
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def sum_row(f, i, t, term):
     """A term into a window that is its sum, at f[0], and a ring; → whether there was no room."""
     while is_due(i, t):
@@ -236,10 +236,10 @@ def sum_row(f, i, t, term):
 
 MOMENTS = 4
 _SHARE = 1e-4  # of the largest sum: what is left of it below this has lost too many digits, and is made anew
-_FAR = 1e6  # the square of the way from the origin to the mean, in sums of squares
+_FAR = 1e2  # the square of the way from the origin to the mean, in sums of squares
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def moments_add(f, at, n_after, value):
     if n_after == 1:
         f[at], f[at + 1], f[at + 2], f[at + 3] = 0.0, 0.0, value, 0.0
@@ -251,7 +251,7 @@ def moments_add(f, at, n_after, value):
     f[at + 3] = max(f[at + 3], f[at + 1])
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def moments_remove(f, at, n_after, value):
     if n_after == 0:
         return  # the next value begins anew
@@ -261,7 +261,7 @@ def moments_remove(f, at, n_after, value):
     f[at + 1] = max(0.0, f[at + 1] - delta * (offset - f[at]))
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def moments_replace(f, at, n, old, new):
     """One value for another, of n: one division, and none that waits for the mean."""
     before, after, change = old - f[at + 2], new - f[at + 2], new - old
@@ -271,18 +271,18 @@ def moments_replace(f, at, n, old, new):
     f[at] = mean
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def mean_of(f, at):
     return f[at + 2] + f[at]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def moments_are_worn(f, at):
     """Whether its digits are gone: removals have left little of the sum, or the mean has gone far from the origin."""
     return f[at + 1] < _SHARE * f[at + 3] or f[at] * f[at] > _FAR * f[at + 1]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def moments_of(f, at, i, ring, columns=1, column=0):
     """Make mean and second moment anew from the ring, in two passes."""
     n = i[COUNT]
@@ -304,7 +304,7 @@ def moments_of(f, at, i, ring, columns=1, column=0):
     f[at + 3] = f[at + 1]
 
 
-@njit(cache=True, forceinline=True)
+@inlined
 def moments_row(f, i, t, value):
     """A value into a window that is its moments, at f[0], and a ring; → whether there was no room."""
     if is_turning(i):
