@@ -113,9 +113,10 @@ class Desk:
         self.ccxt.fetch = fetch
 
     def fill(self, number: int, qty: int) -> None:
-        """Somebody sells down to where an order of ours rests, and so much of it; the venue tells of it at once."""
+        """Somebody sells down to where an order of ours rests, and so much of it; the venue tells of it at once. A large bid
+        where the touch was keeps the market, which goes on, from selling us more."""
         ours = self.exchange.order(ACCOUNT, "BTCUSDT", client_id=client_id("run", number))
-        before = ours.filled_qty
+        before, top = ours.filled_qty, self.exchange.best("BTCUSDT")[0]
         while ours.filled_qty < before + qty:
             touch = self.exchange.best("BTCUSDT")[0]
             shown = self.exchange.qty_at("BTCUSDT", Side.BUY, touch)
@@ -123,6 +124,10 @@ class Desk:
             rival = NewOrder(symbol="BTCUSDT", side=Side.SELL, time_in_force=TimeInForce.IOC, qty=sold, price=touch)
             self.exchange.place(MARKET, rival, SystemClock().now_ns())
         assert ours.filled_qty == before + qty
+        shield = NewOrder(
+            symbol="BTCUSDT", side=Side.BUY, time_in_force=TimeInForce.GTC, qty=10_000 * self.qty, price=top
+        )  # fmt: skip
+        self.exchange.place(MARKET, shield, SystemClock().now_ns())
         self.practice.publish()
 
     async def venue_fills(self) -> dict[str, int]:
