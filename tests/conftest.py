@@ -1,11 +1,12 @@
 """Makes the helper modules importable from every test folder, and gives property tests as long as they need: a first
-example compiles, and the machine may be busy."""
+example compiles, and the machine may be busy. What takes long comes first, so that nobody waits for it at the end."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,3 +14,15 @@ sys.path.insert(0, str(Path(__file__).parent / "strategies"))
 sys.path.insert(0, str(Path(__file__).parent / "app"))
 settings.register_profile("oneprice", deadline=None)
 settings.load_profile("oneprice")
+
+LONG = (  # whole runs and captures, killed, resumed and proven: they wait as much as they compute
+    "app/test_kill.py", "engine/test_live.py", "app/test_session_script.py", "app/test_certified_session.py",
+    "app/test_kernels_command.py", "app/test_export_commands.py", "app/test_recording.py", "compute/test_kernel_laws.py",
+    "data/test_gates.py", "app/test_capture_funding.py", "data/test_samples.py", "app/test_demo.py",
+    "data/test_accelerated.py", "data/test_resume.py", "compute/test_cointegration.py", "app/test_report.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))

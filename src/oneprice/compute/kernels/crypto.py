@@ -43,8 +43,12 @@ _INTERVAL = Parameter(name="interval_h", kind="float", default=8.0, above=0.0, h
 # -- funding ----------------------------------------------------------------------------------------------------------
 
 
+_RATE, _HOURS, _APY, _APR_RING = SUM, SUM + 1, SUM + 2, SUM + 3
+
+
 @inlined
 def funding_apr_step(f, i, p, t, x, y):
+    """f: the sum of the window; rate, hours and yield of the row before, which mostly are this row's, too; the ring."""
     no_output(y)
     rate, interval_h = x[0], x[1]
     if not (math.isfinite(rate) and is_price(interval_h)):
@@ -53,11 +57,12 @@ def funding_apr_step(f, i, p, t, x, y):
     apr = rate * periods
     if not math.isfinite(apr):
         return False
-    if sum_row(f, i, t, apr):
+    if sum_row(f, i, t, apr, _APR_RING):
         return True
-    y[0] = apr
-    if rate > -1.0:
-        y[1] = finite(expm1(log1p(rate) * periods))
+    if rate != f[_RATE] or interval_h != f[_HOURS]:
+        f[_RATE], f[_HOURS] = rate, interval_h
+        f[_APY] = finite(expm1(log1p(rate) * periods)) if rate > -1.0 else math.nan
+    y[0], y[1] = apr, f[_APY]
     if is_ready(i):
         y[2] = total_of(f, 0) / i[COUNT]
     return False
@@ -67,7 +72,8 @@ FUNDING_APR = Kernel(
     name="funding_apr", module=__name__,
     formula="apr = rate·8760/interval_h; apy = (1+rate)^(8760/interval_h) − 1; mean_apr over w",
     inputs=("rate", "interval_h"), outputs=(Output("apr"), Output("apy"), Output("mean_apr")),
-    parameters=window_parameter(21), step=funding_apr_step, start=lambda values: windowed(values, own=SUM), grow=growing(SUM),
+    parameters=window_parameter(21), step=funding_apr_step,
+    start=lambda values: windowed(values, own=_APR_RING), grow=growing(_APR_RING),
     first="1 (mean w)", oracle="closed form, pandas rolling",
     differs="The interval is an input: venues change it from 8 h to 4 h or 1 h. A year has 8760 hours.",
 )  # fmt: skip

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.rows import BPS, finite, is_qty, plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -98,7 +97,7 @@ def weighted_is_worn(f):
     return not f[_SQUARES] >= _SHARE * f[_MOST]
 
 
-@njit(cache=True)
+@outlined
 def weighted_of(f, i):
     """Make all of it anew from the ring (price, quantity), in two passes."""
     sum_clear(f, 0)

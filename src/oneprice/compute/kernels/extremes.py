@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from oneprice.compute.kernels.definition import Grow, Start
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.windows import COUNT, HEAD, TIMES, drop, growing, is_due, push, slot_at, windowed
 
 FRONT = TIMES
@@ -33,7 +33,7 @@ def extremes_growing(columns: int = 1) -> Grow:
     return growing(columns, columns, 1)
 
 
-@inlined
+@outlined
 def turn(f, i, columns):
     n = i[COUNT]
     for c in range(columns):

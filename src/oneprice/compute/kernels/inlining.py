@@ -1,4 +1,4 @@
-"""How the parts of a step are compiled: into whoever calls them."""
+"""How the parts of a step are compiled: what every row does into whoever calls it, what few rows do out of the way."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from numba.core.registry import CPUDispatcher
 
 _OPTIONS = {
     "nopython": True, "boundscheck": None,
-    "forceinline": True,  # LLVM would leave them as calls, which cost more than they do
     "error_model": "numpy",  # what is divided by zero is a number that the step looks at, not an error
     "no_cpython_wrapper": True, "no_cfunc_wrapper": True,  # Python never calls them: a third of the compiling is saved
 }  # fmt: skip
 
 
-class _Inlined(CPUDispatcher):
+class _Compiled(CPUDispatcher):
     def __call__(self, *arguments: Any, **named: Any) -> NoReturn:
         """Without this Python would jump to where no code is."""
         raise TypeError(
@@ -24,7 +23,17 @@ class _Inlined(CPUDispatcher):
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """For compiled code only, and kept on disk."""
-    made = _Inlined(function, targetoptions=dict(_OPTIONS))
+    """For compiled code only, and kept on disk. LLVM would leave it as a call, which costs more than it does."""
+    return _kept(function, forceinline=True)
+
+
+def outlined(function: Callable[..., Any]) -> Any:
+    """The same for what few rows do (make sums anew, move a whole window): a call, so that it does not stand between what
+    every row does, where the processor would have to read past it."""
+    return _kept(function, forceinline=False)
+
+
+def _kept(function: Callable[..., Any], *, forceinline: bool) -> Any:
+    made = _Compiled(function, targetoptions=_OPTIONS | {"forceinline": forceinline})
     made.enable_caching()
     return made

@@ -9,23 +9,19 @@ import numpy as np
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
 from oneprice.compute.kernels.inlining import inlined
-from oneprice.compute.kernels.rows import plain, ratio
+from oneprice.compute.kernels.rows import finite, plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
-    add_to,
+    SUM,
     by_count,
-    drop,
     growing,
-    is_due,
     is_full,
     is_ready,
-    is_rebuild_due,
     mean_of,
     moments_row,
     no_output,
-    push,
-    slot_at,
+    sum_row,
     total_of,
     window_parameter,
     windowed,
@@ -84,29 +80,20 @@ EMA = Kernel(
 
 @inlined
 def sma_step(f, i, p, t, x, y):
-    value, ring = x[0], 2
     y[0] = math.nan
-    if not math.isfinite(value):
+    if not math.isfinite(x[0]):
         return False
-    while is_due(i, t):
-        add_to(f, 0, -f[ring + drop(i)])
-    if is_full(i):
+    if sum_row(f, i, t, x[0]):
         return True
-    f[ring + push(i, t)] = value
-    add_to(f, 0, value)
-    if is_rebuild_due(i) or not math.isfinite(f[0]):
-        f[0], f[1] = 0.0, 0.0
-        for k in range(i[COUNT]):
-            add_to(f, 0, f[ring + slot_at(i, k)])
     if is_ready(i):
-        y[0] = ratio(total_of(f, 0), i[COUNT])
+        y[0] = finite(total_of(f, 0) / i[COUNT])
     return False
 
 
 SMA = Kernel(
     name="sma", module=__name__, formula="⟨x⟩ over n", inputs=("x",), outputs=(Output("sma"),),
-    parameters=window_parameter(20, name="n"), step=sma_step, start=lambda values: windowed(values, own=2, name="n"),
-    grow=growing(2), first="n", oracle="pandas rolling.mean, TA-Lib SMA",
+    parameters=window_parameter(20, name="n"), step=sma_step, start=lambda values: windowed(values, own=SUM, name="n"),
+    grow=growing(SUM), first="n", oracle="pandas rolling.mean, TA-Lib SMA",
 )  # fmt: skip
 
 

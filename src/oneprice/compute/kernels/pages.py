@@ -23,7 +23,7 @@ from oneprice.compute.kernels.registry import FAMILIES, KERNELS
 from oneprice.compute.kernels.streaming import compute
 from oneprice.compute.kernels.windows import window_parameter
 
-IMPORTS = ">>> import numpy as np\n>>> from oneprice.compute.kernels.streaming import compute"  # of an example
+IMPORTS = ">>> import numpy as np\n>>> from oneprice.compute import compute"  # of an example
 _ANY_WINDOW = window_parameter()[0].help
 PRECISION = 4  # digits of the numbers that examples print
 _WIDTH = 112
@@ -66,7 +66,7 @@ $contents
 
 ```python
 >>> import numpy as np
->>> from oneprice.compute.kernels.streaming import Streaming, compute
+>>> from oneprice.compute import Feature, Partitioned, Pipeline, Streaming, compute
 >>> np.set_printoptions(precision=4)
 >>> price = np.array([100.0, 100.3, 100.1, 100.4, 100.2, 100.6])
 >>> compute("rolling_zscore", x=price, w=3)
@@ -103,18 +103,35 @@ Kernels that say *merges* put the states of two consecutive pieces together, so 
 call. A feature reads columns of the row, and features above it:
 
 ```python
->>> from oneprice.compute.kernels.pipeline import Feature, Pipeline
 >>> pipeline = Pipeline([
 ...     Feature(name="return", kernel="log_returns", sources={"p": "price"}),
 ...     Feature(name="fast", kernel="ewma", sources={"x": "price"}, parameters={"alpha": 0.5}),
 ...     Feature(name="vol", kernel="rolling_std", sources={"x": "return"}, parameters={"w": 2}),
+...     Feature(name="dear_bps", expression="1e4 * (price / fast - 1)"),
 ... ])
 >>> pipeline.columns, pipeline.outputs
-(('price',), ('return', 'fast', 'vol'))
+(('price',), ('return', 'fast', 'vol', 'dear_bps'))
 >>> for one in price[:3]:
 ...     features = pipeline.tick(0, np.array([one]))  # the time, ns; the row
->>> features
-array([-1.9960e-03,  1.0012e+02,  3.5295e-03])
+>>> features.round(4).tolist()
+[-0.002, 100.125, 0.0035, -2.4969]
+```
+
+`core48` is such a pipeline: the 48 features of a market that most models begin with, of trades and ten levels of the book.
+
+```python
+>>> from oneprice.compute.kernels.core48 import CORE48
+>>> len(CORE48), list(CORE48)[:6]
+(48, ['log_return', 'mid', 'microprice', 'quoted_spread_bps', 'l1_imbalance', 'depth_imbalance_5'])
+```
+
+**By symbol.** `Partitioned` keeps a state for every symbol of a stream that mixes them, on as many threads as it is given; its
+states move between processes, and `partition_of` says where a symbol belongs, the same everywhere:
+
+```python
+>>> means = Partitioned(lambda: Streaming("ewma", alpha=0.5))
+>>> means.update(["BTC", "ETH", "BTC"], x=[1.0, 10.0, 2.0])["mean"]
+array([ 1. , 10. ,  1.5])
 ```
 
 The first use compiles and keeps the code on disk, about a second a kernel; `oneprice kernels warm` does it beforehand.
@@ -124,7 +141,7 @@ The first use compiles and keeps the code on disk, about a second a kernel; `one
 A row with an input that cannot be used (NaN, infinity, a price of zero where a logarithm or a ratio is taken, a negative
 quantity, a crossed quote) is as if it had not come: the state stays as it was, and its outputs are NaN, or -128 where they
 are small whole numbers (`int8`). Windows count rows that can be used. A division by zero (a flat window, no volume) is NaN,
-too: never 0, and never an infinity.
+too: never 0, and never an infinity (but for the half-life of what does not come back).
 
 ```python
 >>> compute("log_returns", p=[100.0, np.nan, 101.0])

@@ -19,7 +19,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.numbers import log
 from oneprice.compute.kernels.rows import clear, ratio
 from oneprice.compute.kernels.windows import (
@@ -56,7 +56,7 @@ def powers_add(f, sign, value):
     f[3] += sign * square * square
 
 
-@inlined
+@outlined
 def powers_of(f, i):
     """Make the sums anew, around the mean."""
     n, first = i[COUNT], f[POWERS + slot_at(i, 0)]
@@ -156,7 +156,7 @@ def products_add(f, sign, older, newer):
     f[4] += sign * a * b
 
 
-@inlined
+@outlined
 def products_of(f, i, k):
     """Make the sums anew, around the means of both."""
     pairs = i[COUNT] - k

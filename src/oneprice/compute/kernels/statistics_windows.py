@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -116,7 +116,7 @@ def pair_replace(f, n, old_a, old_b, a, b):
     f[_C] += of_a * of_b - of_old_a * of_old_b
 
 
-@inlined
+@outlined
 def pair_rebuild(f, i, ring):
     moments_of(f, _X, i, ring, 2, 0)
     moments_of(f, _Y, i, ring, 2, 1)
@@ -153,6 +153,20 @@ def pair_products(f, n):
     return f[_X + 1] + n * a * a, f[_C] + n * a * b, f[_Y + 1] + n * b * b
 
 
+@outlined
+def pair_row_apart(f, i, t, a, b, ring):
+    """Of a window that fills, or one in time."""
+    while is_due(i, t):
+        slot = ring + 2 * drop(i)
+        pair_remove(f, i[COUNT], f[slot], f[slot + 1])
+    if is_full(i):
+        return True
+    slot = ring + 2 * push(i, t)
+    f[slot], f[slot + 1] = a, b
+    pair_add(f, i[COUNT], a, b)
+    return False
+
+
 @inlined
 def pair_row(f, i, t, a, b, ring=PAIR):
     """A row into the window of pairs; → whether there was no room."""
@@ -160,15 +174,8 @@ def pair_row(f, i, t, a, b, ring=PAIR):
         slot = ring + 2 * turn(i)
         pair_replace(f, i[COUNT], f[slot], f[slot + 1], a, b)
         f[slot], f[slot + 1] = a, b
-    else:
-        while is_due(i, t):
-            slot = ring + 2 * drop(i)
-            pair_remove(f, i[COUNT], f[slot], f[slot + 1])
-        if is_full(i):
-            return True
-        slot = ring + 2 * push(i, t)
-        f[slot], f[slot + 1] = a, b
-        pair_add(f, i[COUNT], a, b)
+    elif pair_row_apart(f, i, t, a, b, ring):
+        return True
     if is_rebuild_due(i) or pair_is_worn(f):
         pair_rebuild(f, i, ring)
     return False
@@ -245,7 +252,7 @@ def sorted_place(f, n, value):
     return low + 1 if n == 1 and f[low] < value else low
 
 
-@inlined
+@outlined
 def sorted_insert(f, n, value):
     place = sorted_place(f, n, value)
     for k in range(n, place, -1):
@@ -253,7 +260,7 @@ def sorted_insert(f, n, value):
     f[place] = value
 
 
-@inlined
+@outlined
 def sorted_remove(f, n, value):
     for k in range(sorted_place(f, n, value), n - 1):
         f[k] = f[k + 1]
@@ -262,14 +269,15 @@ def sorted_remove(f, n, value):
 @inlined
 def sorted_replace(f, n, old, new):
     """One of n sorted values for another: only those between the two move."""
-    place = sorted_place(f, n, old)
-    while place + 1 < n and f[place + 1] < new:
-        f[place] = f[place + 1]
-        place += 1
-    while place > 0 and f[place - 1] > new:
-        f[place] = f[place - 1]
-        place -= 1
-    f[place] = new
+    place, wanted = sorted_place(f, n, old), sorted_place(f, n, new)
+    if wanted > place:
+        for k in range(place, wanted - 1):
+            f[k] = f[k + 1]
+        f[wanted - 1] = new
+    else:
+        for k in range(place, wanted, -1):
+            f[k] = f[k - 1]
+        f[wanted] = new
 
 
 @inlined

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.numbers import log, power
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -78,7 +78,7 @@ def two_scale_choice(f, i):
     return max(2, math.ceil(wanted))
 
 
-@inlined
+@outlined
 def two_scale_rebuild(f, i):
     sum_clear(f, 0)
     sum_clear(f, SUM)
@@ -193,7 +193,7 @@ def terms_with(f, i, r, place, direction, neighbours):
     return r * (r + 2.0 * total)
 
 
-@inlined
+@outlined
 def kernel_rebuild(f, i):
     sum_clear(f, 0)
     for k in range(i[COUNT]):

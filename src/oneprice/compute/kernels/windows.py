@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from oneprice.compute.kernels.definition import Floats, Grow, Ints, Parameter, Span, Start
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 
 HEAD, COUNT, CAPACITY, SIZE, SPAN, REMOVED, FEWEST, SEEN = range(8)
 TIMES = 8  # places of a windowed kernel's own integers stand from here; the times of the ring behind them
@@ -192,7 +192,7 @@ def sum_is_worn(f, at):
     return not (total == 0.0 or abs(total) >= _SPENT * f[at + 2])
 
 
-@inlined
+@outlined
 def sum_of(f, at, i, ring, columns=1, column=0):
     """Make the sum anew from the ring."""
     sum_clear(f, at)
@@ -218,15 +218,20 @@ def sums_keep(f, i, at, ring, columns=1):
 
 
 @inlined
-def sum_row(f, i, t, term):
+def sum_row(f, i, t, term, ring=SUM):
     """A term into a window that is its sum, at f[0], and a ring; → whether there was no room."""
-    while is_due(i, t):
-        sums_drop(f, i, 0, SUM)
-    if is_full(i):
-        return True
-    f[SUM + push(i, t)] = term
+    if is_turning(i):
+        slot = ring + turn(i)
+        add_to(f, 0, -f[slot])
+    else:
+        while is_due(i, t):
+            sums_drop(f, i, 0, ring)
+        if is_full(i):
+            return True
+        slot = ring + push(i, t)
+    f[slot] = term
     sum_add(f, 0, term)
-    sums_keep(f, i, 0, SUM)
+    sums_keep(f, i, 0, ring)
     return False
 
 
@@ -282,7 +287,7 @@ def moments_are_worn(f, at):
     return f[at + 1] < _SHARE * f[at + 3] or f[at] * f[at] > _FAR * f[at + 1]
 
 
-@inlined
+@outlined
 def moments_of(f, at, i, ring, columns=1, column=0):
     """Make mean and second moment anew from the ring, in two passes."""
     n = i[COUNT]
@@ -304,6 +309,18 @@ def moments_of(f, at, i, ring, columns=1, column=0):
     f[at + 3] = f[at + 1]
 
 
+@outlined
+def moments_row_apart(f, i, t, value):
+    """Of a window that fills, or one in time."""
+    while is_due(i, t):
+        moments_remove(f, 0, i[COUNT] - 1, f[MOMENTS + drop(i)])
+    if is_full(i):
+        return True
+    f[MOMENTS + push(i, t)] = value
+    moments_add(f, 0, i[COUNT], value)
+    return False
+
+
 @inlined
 def moments_row(f, i, t, value):
     """A value into a window that is its moments, at f[0], and a ring; → whether there was no room."""
@@ -311,13 +328,8 @@ def moments_row(f, i, t, value):
         slot = MOMENTS + turn(i)
         moments_replace(f, 0, i[COUNT], f[slot], value)
         f[slot] = value
-    else:
-        while is_due(i, t):
-            moments_remove(f, 0, i[COUNT] - 1, f[MOMENTS + drop(i)])
-        if is_full(i):
-            return True
-        f[MOMENTS + push(i, t)] = value
-        moments_add(f, 0, i[COUNT], value)
+    elif moments_row_apart(f, i, t, value):
+        return True
     if is_rebuild_due(i) or moments_are_worn(f, 0):
         moments_of(f, 0, i, MOMENTS)
     return False
