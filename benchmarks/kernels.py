@@ -3,9 +3,10 @@
 batch     every kernel over its columns, compiled already; the cost that it declares stands beside it
 columns   `compute(name, …)` against the same operation of polars and pandas, each on its own kind of column
 tick      many features of a row in one call against incremental indicators of river and talipp, one call each
-core48    the feature set: a row of a batch, and a tick from Python
+core48    the feature set, and 40 of it: a row of a batch, and a tick from Python
+memory    what states hold after all rows
 
-python -m benchmarks.kernels [--rows 1000000] [--rounds 5] [--part batch|columns|tick|core48] [--json]"""
+python -m benchmarks.kernels [--rows 1000000] [--rounds 5] [--part batch|columns|tick|core48|memory] [--json]"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from river import stats, utils
 from talipp.indicators import ADX, ATR, BB, EMA, MACD, RSI, SMA, DonchianChannels, Stoch
 from talipp.ohlcv import OHLCV
 
-from oneprice.compute.kernels.core48 import core48
+from oneprice.compute.kernels.core48 import CORE48, core48
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
 from oneprice.compute.kernels.registry import KERNELS
@@ -149,10 +150,10 @@ def tick(rows: int, rounds: int) -> dict[str, float]:
         of_close = [EMA(20), SMA(20), MACD(12, 26, 9), RSI(14), BB(20, 2.0)]
         of_bar = [ATR(14), ADX(14, 14), DonchianChannels(20), Stoch(14, 3)]
         of_river = [
-            stats.EWMean(0.1), utils.Rolling(stats.Mean(), W), utils.Rolling(stats.Var(), W), stats.RollingMin(W),
+            stats.EWMean(0.1), utils.Rolling(stats.Mean, W), utils.Rolling(stats.Var, W), stats.RollingMin(W),
             stats.RollingMax(W), stats.RollingQuantile(0.5, W), stats.Mean(), stats.Var(),
         ]  # fmt: skip
-        of_two = [utils.Rolling(stats.Cov(), W), utils.Rolling(stats.PearsonCorr(), W)]
+        of_two = [utils.Rolling(stats.Cov, W), utils.Rolling(stats.PearsonCorr, W)]
         for k in range(rows):
             value = float(x[k])
             bar = OHLCV(close[k], high[k], low[k], close[k], 1.0, None)
@@ -180,7 +181,8 @@ def tick(rows: int, rounds: int) -> dict[str, float]:
 
 
 def feature_set(rows: int, rounds: int) -> dict[str, float]:
-    """The 48 features of a market's tick; every row carries a trade and ten levels."""
+    """The 48 features of a market's tick, and the first 40 of them; every row carries a trade and ten levels. A tick's row lies
+    in the cache, as whoever has just decoded it leaves it there."""
     rows = min(rows, 50_000)
     rng = np.random.default_rng(7)
     market = kernel_world.market(rng, rows)
@@ -189,31 +191,62 @@ def feature_set(rows: int, rounds: int) -> dict[str, float]:
         "p": market["p"], "q": market["q"], "s": market["s"], "rate": np.full(rows, 1e-4), "interval_h": np.full(rows, 8.0),
         "index": 1.0001 * market["m"], "bk": np.ascontiguousarray(market["bk"][:, :, :10]),
     }  # fmt: skip
-    began = time.perf_counter()
-    warm = core48(bucket_qty=50.0)
-    warm.update(t[:1], **{name: column[:1] for name, column in given.items()})
-    compiled_s = time.perf_counter() - began
-    columns = [given[name].reshape(rows, -1) for name in warm.columns]
-    stacked = list(np.ascontiguousarray(np.concatenate(columns, axis=1)))
-    at = t.tolist()
+    whole = core48(bucket_qty=50.0)
+    forty = {name: CORE48[name] for name in list(CORE48)[:40]}
+    read = {source.partition(".")[0] for source in forty.values()} | _READ
+    makers: dict[str, Callable[[], Pipeline]] = {
+        "48 features": lambda: core48(bucket_qty=50.0),
+        "40 features": lambda: Pipeline([one for one in whole.features if one.name in read], levels=10, outputs=forty),
+    }
+    found: dict[str, float] = {}
+    for name, make in makers.items():
+        columns = {column: given[column] for column in make().columns}
+        began = time.perf_counter()
+        make().update(t[:1], **{column: values[:1] for column, values in columns.items()})
+        compiled_s = time.perf_counter() - began
+        flat = np.concatenate([values.reshape(rows, -1) for values in columns.values()], axis=1)
+        near = [np.ascontiguousarray(flat[k]) for k in range(256)]
+        ticks = list(zip(t.tolist(), near * (rows // len(near) + 1), strict=False))
 
-    def of_ticks() -> None:
-        pipeline = core48(bucket_qty=50.0)
-        for now, row in zip(at, stacked, strict=True):
-            pipeline.tick(now, row)
+        def of_ticks(make: Callable[[], Pipeline] = make, ticks: list[Any] = ticks) -> None:
+            pipeline = make()
+            for now, row in ticks:
+                pipeline.tick(now, row)
 
-    found = {
-        "batch": fastest(lambda: core48(bucket_qty=50.0).update(t, **given), rounds) / rows * 1e9,
-        "tick": fastest(of_ticks, rounds) / rows * 1e9, "first use in seconds": compiled_s,
-    }  # fmt: skip
-    print(
-        f"core48: {len(warm.outputs)} features, {found['batch']:.0f} ns a row of a batch, {found['tick']:.0f} ns a tick from "
-        f"Python; first use {compiled_s:.1f} s (compiling, unless kept on disk)"
-    )
+        def of_batch(make: Callable[[], Pipeline] = make, columns: dict[str, Any] = columns) -> None:
+            make().update(t, **columns)
+
+        batch_ns, tick_ns = (fastest(work, rounds) / rows * 1e9 for work in (of_batch, of_ticks))
+        found |= {f"{name}, batch": batch_ns, f"{name}, tick": tick_ns}
+        print(
+            f"{name}: {batch_ns:.0f} ns a row of a batch, {tick_ns:.0f} ns a tick from Python; first use {compiled_s:.1f} s "
+            "(compiling, unless kept on disk)"
+        )
     return found
 
 
-PARTS = {"batch": batch, "columns": columns, "tick": tick, "core48": feature_set}
+_READ = {"is_buy", "is_sell", "change", "signed_qty", "quote_volume", "donchian"}  # by other features of core48
+
+
+def memory(rows: int, rounds: int) -> dict[str, float]:
+    """Bytes of the state after so many rows."""
+    found = {}
+    for name, parameters in (
+        ("rolling_std", {"w": 100}),
+        ("rolling_quantile", {"w": 1_000}),
+        ("vpin", {"bucket_qty": 4.0}),
+    ):
+        kernel, rng = KERNELS[name], np.random.default_rng(7)
+        streaming, t = Streaming(kernel, **parameters), kernel_world.times(rng, rows)
+        columns = kernel_world.columns_of(kernel, rng, rows)
+        for part in np.array_split(np.arange(rows), 10):
+            streaming.update(t[part], **{column: values[part] for column, values in columns.items()})
+            found[name] = len(streaming.save())
+        print(f"{name} {parameters}: a state of {found[name]:,} bytes after {rows:,} rows")
+    return found
+
+
+PARTS = {"batch": batch, "columns": columns, "tick": tick, "core48": feature_set, "memory": memory}
 
 
 def main(arguments: list[str] | None = None) -> None:

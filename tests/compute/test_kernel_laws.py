@@ -181,6 +181,17 @@ def test_hard_input_gives_numbers_or_none(kernel: Kernel, kind: str) -> None:
 
 
 @every_kernel
+def test_states_do_not_grow_with_the_stream(kernel: Kernel) -> None:
+    """They hold a window at most; one in time has found its room after some rows."""
+    rng = np.random.default_rng(6)
+    streaming, columns, t = made(kernel), columns_of(kernel, rng, 5 * N), times(rng, 5 * N)
+    streaming.update(t[:N], **cut(columns, slice(0, N)))
+    before = len(streaming.save())
+    streaming.update(t[N:], **cut(columns, slice(N, 5 * N)))
+    assert len(streaming.save()) <= 2.1 * before
+
+
+@every_kernel
 def test_a_saved_state_goes_on(kernel: Kernel) -> None:
     rng = np.random.default_rng(5)
     columns, t = columns_of(kernel, rng, N), times(rng, N)
