@@ -1,6 +1,6 @@
 """Kernels: nanoseconds an update of all of them; columns against polars and pandas; a tick against river and talipp.
 
-batch     every kernel over its columns, compiled already; the cost that it declares stands beside it
+batch     every kernel, compiled already: its loop alone, and columns in and out; the cost that it declares beside it
 columns   `compute(name, …)` against the same operation of polars and pandas, each on its own kind of column
 tick      many features of a row in one call against incremental indicators of river and talipp, one call each
 core48    the feature set, and 40 of it: a row of a batch, and a tick from Python
@@ -29,7 +29,7 @@ from oneprice.compute.kernels.core48 import CORE48, core48
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
 from oneprice.compute.kernels.registry import KERNELS
-from oneprice.compute.kernels.streaming import Streaming, compute
+from oneprice.compute.kernels.streaming import Streaming, compute, parts_of, stacked
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "compute"))
 import kernel_world
@@ -37,7 +37,7 @@ import kernel_world
 NEEDED: dict[str, dict[str, Any]] = {  # parameters without a default
     "vpin": {"bucket_qty": 4.0}, "boxcox": {"lambda_": 0.3}, "yeo_johnson": {"lambda_": 0.3}, "volume_bars": {"volume": 20.0},
     "dollar_bars": {"notional": 2_000.0}, "label_next_move": {"horizon": "20s"}, "ewcov_matrix": {"assets": 20},
-    "ledoit_wolf_shrinkage": {"assets": 20}, "risk_parity_weights": {"assets": 3},
+    "ledoit_wolf_shrinkage": {"assets": 20}, "risk_parity_weights": {"assets": 3, "budgets": "given"},
     "exposure_limits": {"positions": 6, "gross": 3e4},
 }  # fmt: skip
 W = 100
@@ -53,25 +53,42 @@ def fastest(work: Callable[[], Any], rounds: int) -> float:
     return min(times)
 
 
-def batch(rows: int, rounds: int) -> dict[str, float]:
+def batch(rows: int, rounds: int) -> dict[str, dict[str, float]]:
     found = {}
     for kernel in KERNELS.values():
-        cheap = kernel.cost.startswith("O(1)")
-        found[kernel.name] = _of_kernel(kernel, rows if cheap else max(1_000, rows // 50), rounds)
-    for name, ns in sorted(found.items(), key=lambda one: one[1]):
-        print(f"{name:26} {ns:10.1f} ns   {KERNELS[name].cost}")
+        is_constant = kernel.cost.startswith("O(1)")
+        found[kernel.name] = _of_kernel(kernel, rows if is_constant else max(1_000, rows // 50), rounds)
+    print(f"{'':26} {'the loop alone':>17} {'columns in and out':>20}")
+    for name, ns in sorted(found.items(), key=lambda one: one[1]["loop"]):
+        print(f"{name:26} {ns['loop']:14.1f} ns {ns['columns']:17.1f} ns   {KERNELS[name].cost}")
     constant = [ns for name, ns in found.items() if KERNELS[name].cost.startswith("O(1)")]
-    print(f"{sum(ns <= 10.0 for ns in constant)} of {len(constant)} kernels of constant cost take at most 10 ns a row")
+    for what in ("loop", "columns"):
+        few = sum(ns[what] <= 10.0 for ns in constant)
+        print(f"{what}: {few} of {len(constant)} kernels of constant cost take at most 10 ns a row")
     return found
 
 
-def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> float:
-    """ns a row."""
+def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> dict[str, float]:
+    """ns a row: of the compiled loop over rows that are laid out already, and of columns in and columns out."""
     rng = np.random.default_rng(7)
     columns, t = kernel_world.columns_of(kernel, rng, rows), kernel_world.times(rng, rows)
     parameters = NEEDED.get(kernel.name, {})
     Streaming(kernel, **parameters).update(t[:300], **{name: column[:300] for name, column in columns.items()})
-    return fastest(lambda: Streaming(kernel, **parameters).update(t, **columns), rounds) / rows * 1e9
+    few = min(rows, 100_000)
+    x = stacked(parts_of(kernel, kernel.values(parameters), columns), 0, few)
+    y = np.empty((few, len(Streaming(kernel, **parameters).outputs)))
+
+    def loop() -> None:
+        streaming = Streaming(kernel, **parameters)
+        if kernel.ready is None:
+            streaming._all_rows(t[:few], x, y)
+        else:
+            streaming._all_answers(t[:few], x)
+
+    return {
+        "loop": fastest(loop, 2 * rounds) / few * 1e9,
+        "columns": fastest(lambda: Streaming(kernel, **parameters).update(t, **columns), rounds) / rows * 1e9,
+    }
 
 
 def columns(rows: int, rounds: int) -> dict[str, dict[str, float]]:

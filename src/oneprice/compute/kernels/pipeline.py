@@ -77,7 +77,8 @@ class Pipeline:
         self._kernels, self._starts = joint.kernels, joint.starts
         chosen = [joint.place_of(source, "outputs") for source in self._chosen.values()]
         self._layout = layout_of(joint.features, chosen)
-        self._fused = fused_of(joint.features, chosen)
+        fused = fused_of(joint.features, chosen)
+        self._call, self._run = fused.tick, fused.rows
         self._lay_out()
         self._last_ns = -(1 << 63)
 
@@ -91,7 +92,7 @@ class Pipeline:
 
         `row`: float64, C-contiguous, `width` numbers; it and the time are not checked.
         """
-        while self._fused.tick(self._memory, t, row):
+        while self._call(self._memory, t, row):
             self._grow()
         return self._tick
 
@@ -143,10 +144,10 @@ class Pipeline:
         return made
 
     def _rows(self, times: Ints, x: Floats, y: Floats) -> None:
-        done = self._fused.rows(self._memory, times, x, y, 0)
+        done = self._run(self._memory, times, x, y, 0)
         while done < len(x):
             self._grow()
-            done = self._fused.rows(self._memory, times, x, y, done)
+            done = self._run(self._memory, times, x, y, done)
 
     def _versions(self) -> tuple[int, ...]:
         return tuple(kernel.version if kernel is not None else 0 for kernel in self._kernels)

@@ -31,9 +31,11 @@ from oneprice.compute.kernels.windows import (
     is_full,
     is_ready,
     is_rebuild_due,
+    is_turning,
     no_output,
     push,
     slot_at,
+    turn,
     window_parameter,
     windowed,
 )
@@ -56,6 +58,17 @@ def powers_add(f, sign, value):
     f[3] += sign * square * square
 
 
+@inlined
+def powers_replace(f, old, new):
+    """One value for another; each sum is waited for once."""
+    d, e = new - f[_ORIGIN], old - f[_ORIGIN]
+    square, square_of_old = d * d, e * e
+    f[0] += d - e
+    f[1] += square - square_of_old
+    f[2] += square * d - square_of_old * e
+    f[3] += square * square - square_of_old * square_of_old
+
+
 @outlined
 def powers_of(f, i):
     """Make the sums anew, around the mean."""
@@ -73,15 +86,20 @@ def powers_of(f, i):
 @inlined
 def powers_row(f, i, t, value):
     """A row into a window whose powers are summed; → whether there was no room."""
-    while is_due(i, t):
-        powers_add(f, -1.0, f[POWERS + drop(i)])
-    if is_full(i):
-        return True
-    f[POWERS + push(i, t)] = value
-    if i[COUNT] == 1:
-        powers_of(f, i)
-        return False
-    powers_add(f, 1.0, value)
+    if is_turning(i):
+        slot = POWERS + turn(i)
+        powers_replace(f, f[slot], value)
+        f[slot] = value
+    else:
+        while is_due(i, t):
+            powers_add(f, -1.0, f[POWERS + drop(i)])
+        if is_full(i):
+            return True
+        f[POWERS + push(i, t)] = value
+        if i[COUNT] == 1:
+            powers_of(f, i)
+            return False
+        powers_add(f, 1.0, value)
     f[_LARGEST] = max(f[_LARGEST], f[3])
     n = i[COUNT]
     is_apart = f[0] * f[0] > _APART * n * f[1]

@@ -164,6 +164,18 @@ def add_to(f, at, value):
 
 
 @inlined
+def replace_in(f, at, old, new):
+    """One value for another: what is lost in new − old is kept, too, so that the sum is waited for once."""
+    change = new - old
+    taken = change - new
+    before = f[at]
+    total = before + change
+    added = total - before
+    f[at] = total
+    f[at + 1] += (before - (total - added)) + (change - added) + ((new - (change - taken)) - (old + taken))
+
+
+@inlined
 def total_of(f, at):
     return f[at] + f[at + 1]
 
@@ -222,15 +234,16 @@ def sum_row(f, i, t, term, ring=SUM):
     """A term into a window that is its sum, at f[0], and a ring; → whether there was no room."""
     if is_turning(i):
         slot = ring + turn(i)
-        add_to(f, 0, -f[slot])
+        replace_in(f, 0, f[slot], term)
+        f[2] = max(f[2], abs(term))
     else:
         while is_due(i, t):
             sums_drop(f, i, 0, ring)
         if is_full(i):
             return True
         slot = ring + push(i, t)
+        sum_add(f, 0, term)
     f[slot] = term
-    sum_add(f, 0, term)
     sums_keep(f, i, 0, ring)
     return False
 
