@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from oneprice.compute.kernels.definition import BOOK, Kernel
+from shared_data import shared
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
@@ -93,6 +96,36 @@ SPECIAL |= {
     "typical_q": lambda rng, n: rng.integers(1, 10, n) / 10.0,
     "weight": lambda rng, n: rng.integers(0, 4, n).astype(float),
 }
+
+
+_RECORDED = "data/market/binance_depth1000_2026-02-16/{}_btc_fut_2026-02-16_04.parquet"
+
+
+@cache
+def recorded() -> tuple[NDArray[np.int64], Columns]:
+    """Receive times and columns of a recorded market: each trade with the book before it, its last ten trades as a bar."""
+    n = 2_000
+    books = pl.read_parquet(shared(_RECORDED.format("lobdeep"))).sort("ts_ms")
+    trades = pl.read_parquet(shared(_RECORDED.format("trades"))).head(3 * n).sort("ts_ms", maintain_order=True)
+    both = trades.join_asof(books, on="ts_ms", suffix="_of_book").drop_nulls("bids_px").head(n)
+    lists = (both[name].list.head(LEVELS) for name in ("bids_px", "bids_qty", "asks_px", "asks_qty"))
+    book = np.stack([np.array(one.to_list(), dtype=float) for one in lists], axis=1)
+    p, q = both["price"].to_numpy().astype(float), both["qty"].to_numpy().astype(float)
+    last_ten = np.lib.stride_tricks.sliding_window_view(np.concatenate([np.full(9, p[0]), p]), 10)
+    m = (book[:, 0, 0] + book[:, 2, 0]) / 2.0
+    columns = {
+        "p": p, "q": q, "s": np.where(both["side"].str.to_lowercase() == "buy", 1.0, -1.0), "b": book[:, 0, 0],
+        "a": book[:, 2, 0], "B": book[:, 1, 0], "A": book[:, 3, 0], "m": m, "x": p, "y": m, "C": p, "V": q,
+        "O": last_ten[:, 0].copy(), "H": last_ten.max(axis=1), "L": last_ten.min(axis=1),
+        "r": np.diff(np.log(m), prepend=np.nan), BOOK: book,
+    }  # fmt: skip
+    return both["ts_ms"].to_numpy() * 1_000_000, columns
+
+
+def recorded_columns_of(kernel: Kernel, rng: np.random.Generator) -> tuple[NDArray[np.int64], Columns]:
+    """Of a kernel's inputs what was recorded is recorded, the rest plausible."""
+    t, known = recorded()
+    return t, columns_of(kernel, rng, len(t)) | {name: known[name] for name in kernel.inputs if name in known}
 
 
 def columns_of(kernel: Kernel, rng: np.random.Generator, n: int) -> Columns:

@@ -3,13 +3,14 @@ there, states are saved and merged, and an argument that cannot be used is named
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_world import HARD, columns_of, times
+from kernel_world import HARD, columns_of, recorded_columns_of, times
 
 from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Kernel, KernelError
 from oneprice.compute.kernels.registry import ALIASES, KERNELS, find
@@ -107,6 +108,17 @@ def test_micro_batches_are_the_batch(kernel: Kernel, seed: int, cuts: list[int])
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), N], strict=True):
         parts.append(streaming.update(t[start:stop], **cut(columns, slice(start, stop))))
     same(whole, joined(parts))
+
+
+@every_kernel
+def test_on_a_recorded_market_too(kernel: Kernel) -> None:
+    t, columns = recorded_columns_of(kernel, np.random.default_rng(4))
+    whole = made(kernel).update(t, **columns)
+    streaming, edges = made(kernel), [0, 1, 700, 1_303, len(t)]
+    parts = [streaming.update(t[start:stop], **cut(columns, slice(start, stop))) for start, stop in pairwise(edges)]
+    same(whole, joined(parts))
+    for name, column in whole.items():
+        assert (kernel.name, name) in INFINITE or not np.isinf(column.astype(float)).any(), name
 
 
 @every_row_kernel

@@ -45,11 +45,16 @@ def give(result: Any, *, as_json: bool) -> None:
         sys.stdout.flush()
 
 
+_LONGEST_NAME = 30
+
+
 def table(title: str, rows: Sequence[Sequence[str]], columns: tuple[str, ...]) -> Table:
-    """A table whose columns after the first are numbers, set to the right."""
+    """A table whose columns after the first are numbers, set to the right; names are not cut off for their sake."""
     made = Table(title=title, title_justify="left", header_style="bold")
+    name_width = min(_LONGEST_NAME, max((len(row[0]) for row in rows), default=0))
     for place, column in enumerate(columns):
-        made.add_column(column, justify="left" if place == 0 else "right")
+        is_name = place == 0
+        made.add_column(column, justify="left" if is_name else "right", min_width=name_width if is_name else None)
     for row in rows:
         made.add_row(*row)
     return made

@@ -49,6 +49,9 @@ class Refused(OnepriceError):
     """oneprice itself refuses to do this: the rule and the numbers are in the message."""
 
 
+_MOST_NAMES = 50  # more are not read
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], *, where: str = "") -> str:
     """A sentence for a name nobody knows, with the nearest known one.
 
@@ -59,4 +62,5 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, where: str = "")
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     place = f" in {where}" if where else ""
-    return f"unknown {what} '{name}'{place}{hint} Known: {', '.join(names)}"
+    told = ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} names"
+    return f"unknown {what} '{name}'{place}{hint} Known: {told}"

@@ -72,10 +72,10 @@ def list_(family: Family = None, as_json: Json = False) -> None:
     chosen = _chosen(family)
     if not as_json:
         rows = [
-            (kernel.name, kernel.family, ", ".join(kernel.inputs), ", ".join(one.name for one in kernel.outputs), kernel.cost)
+            (kernel.name, kernel.family, ", ".join(kernel.inputs), ", ".join(one.name for one in kernel.outputs))
             for kernel in chosen
         ]  # fmt: skip
-        people.print(table("", rows, ("kernel", "family", "in", "out", "cost")))
+        people.print(table("", rows, ("kernel", "family", "in", "out")))
         say(f"{len(chosen)} kernels; `oneprice kernels show NAME` explains one")
     give({"kernels": [pages.described(kernel) for kernel in chosen], "count": len(chosen)}, as_json=as_json)
 
@@ -102,7 +102,7 @@ def show(name: Annotated[str, typer.Argument(help="The kernel's name or alias.")
             default = "" if parameter.default is None else f"={parameter.default}"
             _line("--param", f"{parameter.name}{default}", parameter.help, [parameter.allowed])
         for what, text in (
-            ("from row", kernel.first), ("cost", kernel.cost), ("time", "needs --time" if kernel.needs_time else ""),
+            ("from row", kernel.first), ("cost"), ("time", "needs --time" if kernel.needs_time else ""),
             ("merges", "the states of two consecutive pieces" if kernel.merge is not None else ""), ("source", kernel.source),
             ("tested", f"against {kernel.oracle}"), ("note", kernel.differs), ("aliases", ", ".join(kernel.aliases)),
         ):  # fmt: skip
