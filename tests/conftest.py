@@ -15,11 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent / "app"))
 settings.register_profile("oneprice", deadline=None)
 settings.load_profile("oneprice")
 
-LONG = (  # whole runs and captures, killed, resumed and proven: they wait as much as they compute
-    "app/test_kill.py", "engine/test_live.py", "app/test_session_script.py", "app/test_certified_session.py",
-    "app/test_kernels_command.py", "app/test_export_commands.py", "app/test_recording.py", "compute/test_kernel_laws.py",
-    "data/test_gates.py", "app/test_capture_funding.py", "data/test_samples.py", "app/test_demo.py",
-    "data/test_accelerated.py", "data/test_resume.py", "compute/test_cointegration.py", "app/test_report.py",
+# Whole runs and captures, killed, resumed and proven, wait as much as they compute. The first of them compiles for all others,
+# so meanwhile the other workers do what needs none of that.
+LONG = (
+    "app/test_session_script.py", "compute/test_kernel_laws.py", "compute/test_cointegration.py", "compute/test_asof.py",
+    "compute/test_asof_streaming.py", "compute/test_numbers.py", "compute/test_special.py", "emulator/test_exchange.py",
+    "app/test_kill.py", "engine/test_live.py", "app/test_certified_session.py", "app/test_kernels_command.py",
+    "app/test_export_commands.py", "app/test_recording.py", "data/test_gates.py", "app/test_capture_funding.py",
+    "data/test_samples.py", "app/test_demo.py", "data/test_accelerated.py", "data/test_resume.py", "app/test_report.py",
 )  # fmt: skip
 
 
