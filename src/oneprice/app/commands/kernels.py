@@ -102,7 +102,7 @@ def show(name: Annotated[str, typer.Argument(help="The kernel's name or alias.")
             default = "" if parameter.default is None else f"={parameter.default}"
             _line("--param", f"{parameter.name}{default}", parameter.help, [parameter.allowed])
         for what, text in (
-            ("from row", kernel.first), ("cost"), ("time", "needs --time" if kernel.needs_time else ""),
+            ("from row", kernel.first), ("cost", kernel.cost), ("time", "needs --time" if kernel.needs_time else ""),
             ("merges", "the states of two consecutive pieces" if kernel.merge is not None else ""), ("source", kernel.source),
             ("tested", f"against {kernel.oracle}"), ("note", kernel.differs), ("aliases", ", ".join(kernel.aliases)),
         ):  # fmt: skip
