@@ -30,7 +30,7 @@ bench: setup-dev  ## ratios against named peers, each measured in one run
 	PYTHONPATH=. $(BIN)/python -m benchmarks
 
 docs: setup  ## docs/kernels.md, from the kernels themselves
-	$(BIN)/python -m oneprice.compute.kernels.pages > docs/.kernels.md && mv docs/.kernels.md docs/kernels.md
+	$(BIN)/python -m oneprice.app.kernel_pages > docs/.kernels.md && mv docs/.kernels.md docs/kernels.md
 
 setup: $(VENV)/.ready
 setup-dev: $(VENV)/.ready-dev

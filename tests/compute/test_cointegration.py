@@ -6,6 +6,7 @@ import doctest
 import math
 from typing import Any
 
+import mpmath
 import numpy as np
 import pandas as pd
 import pytest
@@ -152,15 +153,18 @@ def test_the_examples_are_true() -> None:
 
 
 def exact_adf(y: Floats, x: Floats, lag: int) -> float:
-    """The textbook's formulas in long doubles, normal equations by Gauss's elimination."""
-    y, x = (one.astype(np.longdouble) for one in (y, x))
+    """The textbook's formulas with forty digits, normal equations by Gauss's elimination."""
+    with mpmath.workdps(40):
+        return float(_exact_adf(*(np.array([mpmath.mpf(value) for value in one]) for one in (y, x)), lag))
+
+
+def _exact_adf(y: Any, x: Any, lag: int) -> Any:
     y, x = y - y.mean(), x - x.mean()
     u = y - (x @ y) / (x @ x) * x
     change = np.diff(u)
     design = np.column_stack([u[lag:-1], *(change[lag - j : len(change) - j] for j in range(1, lag + 1))])
     target = change[lag:]
-    first = np.zeros((lag + 1, 1), dtype=np.longdouble)
-    first[0] = 1.0
+    first = np.array([[mpmath.mpf(k == 0)] for k in range(lag + 1)])
     table = np.column_stack([design.T @ design, design.T @ target, first])
     for k in range(lag + 1):
         table[k] /= table[k, k]
@@ -169,10 +173,9 @@ def exact_adf(y: Floats, x: Floats, lag: int) -> float:
                 table[other] -= table[other, k] * table[k]
     rest = target - design @ table[:, -2]
     variance = rest @ rest / (len(target) - lag - 1) * table[0, -1]
-    return float(table[0, -2] / np.sqrt(variance))
+    return table[0, -2] / mpmath.sqrt(variance)
 
 
-@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="needs a long double longer than a double")
 @pytest.mark.parametrize(
     ("level", "noise", "accepted"),
     [

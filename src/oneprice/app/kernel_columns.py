@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from oneprice.app.kernel_pages import input_kind
 from oneprice.compute.kernels.definition import BOOK, NO_INTEGER, Kernel, Values
-from oneprice.compute.kernels.pages import input_kind
 from oneprice.model.errors import InputError, unknown_name
 
 Column = NDArray[Any]

@@ -1,4 +1,4 @@
-"""Numbers: books, kernels, joins in time, cointegration. Compiled.
+"""Pure numbers, compiled: reading wire bytes, order books, and what is computed from them. No I/O, no venue.
 
 Kernels are here as functions of columns, by their names, beside the joins and the scan:
 

@@ -13,15 +13,15 @@ import polars as pl
 import typer
 from rich.markup import escape
 
+from oneprice.app import kernel_pages as pages
+from oneprice.app.compiling import telling
+from oneprice.app.compiling import warm as compile_all
 from oneprice.app.kernel_columns import inputs_from, read_file, times_from
+from oneprice.app.kernel_samples import NoSample
 from oneprice.app.options import Json
 from oneprice.app.output import give, people, progress, say, table
-from oneprice.compute.kernels import pages
-from oneprice.compute.kernels.compiling import telling
-from oneprice.compute.kernels.compiling import warm as compile_all
 from oneprice.compute.kernels.definition import INT8_NONE, Kernel
 from oneprice.compute.kernels.registry import KERNELS, find
-from oneprice.compute.kernels.samples import NoSample
 from oneprice.compute.kernels.streaming import Outputs, compute
 from oneprice.model.errors import InputError, unknown_name
 

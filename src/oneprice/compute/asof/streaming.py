@@ -24,7 +24,7 @@ from oneprice.compute.asof.definition import read_ns, read_rule
 from oneprice.compute.asof.held import Columns
 from oneprice.compute.asof.joins import By, Table, names_given, numpy_columns, taken_at
 from oneprice.compute.asof.matching import NONE, sorted_rows
-from oneprice.compute.kernels.definition import KernelError
+from oneprice.compute.kernels.definition import KernelError, decoded
 from oneprice.model.errors import unknown_name
 
 _VERSION = 1
@@ -134,10 +134,7 @@ class StreamingAsof:
     @classmethod
     def load(cls, saved: bytes) -> StreamingAsof:
         """The join as it was saved. KernelError for another version of its state, or for what is no state."""
-        try:
-            read = msgspec.msgpack.decode(saved, type=_Saved)
-        except (msgspec.MsgspecError, ValueError) as wrong:
-            raise KernelError(f"this is no saved ASOF join: {wrong}") from wrong
+        read = decoded(saved, _Saved, "this is no saved ASOF join")
         if read.version != _VERSION:
             raise KernelError(f"the saved ASOF join is of version {read.version}, this is version {_VERSION}")
         made = cls(**read.arguments)

@@ -3,7 +3,6 @@ of the whole window; nothing is carried over but the window itself."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from oneprice.compute.kernels.definition import (
     Values,
 )
 from oneprice.compute.kernels.numbers import log1p
+from oneprice.compute.kernels.rows import all_finite
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -67,14 +67,6 @@ def window_series(f, i, width):
     return series
 
 
-@njit(cache=True)
-def are_finite(x):
-    for k in range(x.shape[0]):
-        if not math.isfinite(x[k]):
-            return False
-    return True
-
-
 def _grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
     return growing(0, len(f) // int(i[CAPACITY]))(f, i)
 
@@ -94,7 +86,7 @@ def _fitting(kernel: str, values: Values, fewest: int, columns: int, parameters:
 def engle_granger_step(f, i, p, t, x, y):
     """p: criterion, largest lag (-1: the usual), trend."""
     no_output(y)
-    if not are_finite(x):
+    if not all_finite(x):
         return False
     if window_row(f, i, t, x):
         return True
@@ -151,7 +143,7 @@ ENGLE_GRANGER = Kernel(
 def johansen_step(f, i, p, t, x, y):
     """p: det, lagged differences. y: trace 1…k, maxeig 1…k, then the k vectors, the strongest relation first."""
     no_output(y)
-    if not are_finite(x):
+    if not all_finite(x):
         return False
     if window_row(f, i, t, x):
         return True

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -51,6 +51,17 @@ NO_INTEGER = -(1 << 63)  # what stands for no value in an input of whole numbers
 
 class KernelError(InputError):
     """An argument of a kernel cannot be used: it is named, with what it was and what it may be."""
+
+
+_Read = TypeVar("_Read")
+
+
+def decoded(saved: bytes, kind: type[_Read], error: str) -> _Read:
+    """What was saved. KernelError, beginning with `error`, for bytes that are not that."""
+    try:
+        return msgspec.msgpack.decode(saved, type=kind)
+    except (msgspec.MsgspecError, ValueError) as wrong:
+        raise KernelError(f"{error}: {wrong}") from wrong
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from oneprice.compute.kernels.definition import KernelError
+from oneprice.compute.kernels.definition import KernelError, decoded
 from oneprice.compute.kernels.pipeline import Pipeline
 from oneprice.compute.kernels.streaming import Streaming
 
@@ -89,10 +89,7 @@ class Partitioned:
     def load(self, saved: bytes) -> None:
         """Go on from saved states, in place of those of their symbols: those of a partition that moves here join those that are
         here. KernelError for what is no state."""
-        try:
-            read = msgspec.msgpack.decode(saved, type=_Saved)
-        except (msgspec.MsgspecError, ValueError) as wrong:
-            raise KernelError(f"these are no saved states: {wrong}") from wrong
+        read = decoded(saved, _Saved, "these are no saved states")
         self.states |= {name: _KINDS[read.kind].load(state) for name, state in read.states.items()}
 
     def _of(self, name: str, rows: NDArray[np.int64], given: Mapping[str, NDArray[Any]]) -> Outputs:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from oneprice.compute.kernels.definition import BOOK, Floats, Ints, Kernel, KernelError, Start, Values
+from oneprice.compute.kernels.definition import BOOK, Floats, Ints, Kernel, KernelError, Start, Values, decoded
 from oneprice.compute.kernels.expressions import names_in, parsed
 from oneprice.compute.kernels.generated import NOTHING, PLACES, TABLE, Joined, Move, fused_of, layout_of
 from oneprice.compute.kernels.registry import find
@@ -100,11 +100,7 @@ class Pipeline:
         """The features of the next rows, by name, as `Streaming.update` gives those of one kernel."""
         parts = self._parts(columns)
         count = len(parts[0])
-        times = times_of("pipeline", t, count, is_needed=self._needs_time)
-        if times is not None and count:
-            if times[0] < self._last_ns:
-                raise KernelError(f"pipeline: t goes back at row 0, to {times[0]} from {self._last_ns}")
-            self._last_ns = int(times[-1])
+        times, self._last_ns = times_of("pipeline", t, count, is_needed=self._needs_time, after_ns=self._last_ns)
         found = {name: np.empty(count) for name in self.outputs}
         for begin, end in blocks(count, self.width + len(self.outputs)):
             y = np.empty((end - begin, len(self.outputs)))
@@ -127,10 +123,7 @@ class Pipeline:
     @classmethod
     def load(cls, saved: bytes) -> Pipeline:
         """The pipeline as it was saved. KernelError for another version of a state, or for what is no state."""
-        try:
-            read = msgspec.msgpack.decode(saved, type=_Saved)
-        except (msgspec.MsgspecError, ValueError) as wrong:
-            raise KernelError(f"this is no saved pipeline: {wrong}") from wrong
+        read = decoded(saved, _Saved, "this is no saved pipeline")
         made = cls(read.features, levels=read.levels, outputs=read.outputs)
         for feature, was, now in zip(read.features, read.versions, made._versions(), strict=True):
             if was != now:

@@ -20,6 +20,7 @@ from oneprice.compute.kernels.definition import (
     Output,
     Start,
     Values,
+    decoded,
 )
 from oneprice.compute.kernels.generated import answers_of, rows_of
 from oneprice.compute.kernels.registry import find
@@ -68,7 +69,9 @@ class Streaming:
         """
         parts = parts_of(self.kernel, self._values, columns)
         count = len(parts[0])
-        times = self._times(t, count)
+        times, self._last_ns = times_of(
+            self.kernel.name, t, count, is_needed=self.kernel.needs_time or self._by_time, after_ns=self._last_ns
+        )
         if self.kernel.ready is not None:
             y = self._all_answers(times_between(times, 0, count), stacked(parts, 0, count))
             return {output.name: typed(output, y[:, k]).copy() for k, output in enumerate(self.outputs)}
@@ -92,10 +95,7 @@ class Streaming:
     @classmethod
     def load(cls, saved: bytes) -> Streaming:
         """The kernel as it was saved. KernelError for another version of its state, or for what is no state."""
-        try:
-            read = msgspec.msgpack.decode(saved, type=_Saved)
-        except (msgspec.MsgspecError, ValueError) as wrong:
-            raise KernelError(f"this is no saved kernel: {wrong}") from wrong
+        read = decoded(saved, _Saved, "this is no saved kernel")
         made = cls(read.kernel, **read.parameters)
         if read.version != made.kernel.version:
             raise KernelError(
@@ -140,14 +140,6 @@ class Streaming:
                 return np.concatenate(parts)
             assert self.kernel.grow is not None, self.kernel.name
             self._f, self._i = self.kernel.grow(self._f, self._i)
-
-    def _times(self, t: ArrayLike | None, count: int) -> Ints | None:
-        times = times_of(self.kernel.name, t, count, is_needed=self.kernel.needs_time or self._by_time)
-        if times is not None and count:
-            if times[0] < self._last_ns:
-                raise KernelError(f"{self.kernel.name}: t goes back at row 0, to {times[0]} from {self._last_ns}")
-            self._last_ns = int(times[-1])
-        return times
 
 
 def compute(kernel: str | Kernel, t: ArrayLike | None = None, **given: Any) -> Outputs:
@@ -257,12 +249,16 @@ def bits_of(column: NDArray[Any]) -> NDArray[Any]:
     return np.where(is_whole, np.rint(np.where(is_whole, column, 0.0)).astype(np.int64), NO_INTEGER).view(np.float64)
 
 
-def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -> Ints | None:
-    """Receive times as int64. KernelError where they are missing, of another length, no whole numbers, or go back."""
+def times_of(
+    kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool, after_ns: int
+) -> tuple[Ints | None, int]:
+    """(receive times as int64 or none, the last of all so far). `after_ns`: the time of the row before.
+
+    KernelError where times are missing, of another length, no whole numbers, or go back."""
     if t is None:
         if is_needed:
             raise KernelError(f"{kernel}: t is missing: it needs the receive time of every row, in ns")
-        return None
+        return None, after_ns
     times = np.asarray(t)
     if times.dtype.kind == "M":
         times = times.astype("datetime64[ns]").astype(np.int64)
@@ -275,7 +271,11 @@ def times_of(kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool) -
     if goes_back.any():
         row = int(np.argmax(goes_back)) + 1
         raise KernelError(f"{kernel}: t goes back at row {row}, to {times[row]} from {times[row - 1]}")
-    return times
+    if count == 0:
+        return times, after_ns
+    if times[0] < after_ns:
+        raise KernelError(f"{kernel}: t goes back at row 0, to {times[0]} from {after_ns}")
+    return times, int(times[-1])
 
 
 def typed(output: Output, column: Floats) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneprice.compute.kernels.compiling import is_compiled, telling, warm
+from oneprice.app.compiling import is_compiled, telling, warm
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
 from oneprice.compute.kernels.registry import KERNELS, find
 from oneprice.compute.kernels.streaming import compute

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from oneprice.compute.kernels import pages, samples
+from oneprice.app import kernel_pages as pages
+from oneprice.app import kernel_samples as samples
 from oneprice.compute.kernels.definition import KernelError
 from oneprice.compute.kernels.registry import KERNELS, find
 
