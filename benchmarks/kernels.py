@@ -29,9 +29,9 @@ from oneprice.compute.kernels.core48 import CORE48, core48
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
 from oneprice.compute.kernels.registry import KERNELS
-from oneprice.compute.kernels.streaming import Streaming, compute, parts_of, stacked
+from oneprice.compute.kernels.streaming import Streaming, compute, laid_out, parts_of, stacked
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "compute"))
+sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("tests", "tests/compute")]
 import kernel_world
 
 NEEDED: dict[str, dict[str, Any]] = {  # parameters without a default
@@ -75,8 +75,9 @@ def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> dict[str, float]:
     parameters = NEEDED.get(kernel.name, {})
     Streaming(kernel, **parameters).update(t[:300], **{name: column[:300] for name, column in columns.items()})
     few = min(rows, 100_000)
-    x = stacked(parts_of(kernel, kernel.values(parameters), columns), 0, few)
-    y = np.empty((few, len(Streaming(kernel, **parameters).outputs)))
+    parts = parts_of(kernel, kernel.values(parameters), columns)
+    x = laid_out(kernel, parts, 0, few) if kernel.ready is None else stacked(parts, 0, few)
+    y = np.empty(len(Streaming(kernel, **parameters).outputs) * few)
 
     def loop() -> None:
         streaming = Streaming(kernel, **parameters)

@@ -14,7 +14,7 @@ from kernel_world import HARD, columns_of, recorded_columns_of, times
 
 from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Kernel, KernelError
 from oneprice.compute.kernels.registry import ALIASES, KERNELS, find
-from oneprice.compute.kernels.streaming import Streaming, compute, parts_of, stacked
+from oneprice.compute.kernels.streaming import Streaming, compute, laid_out, parts_of
 
 N = 400
 # Parameters that make a kernel's windows short enough for N rows, and those that have no default.
@@ -164,8 +164,8 @@ def test_a_step_writes_all_its_outputs(kernel: Kernel) -> None:
     streaming, columns, t = made(kernel), columns_of(kernel, rng, N), times(rng, N)
     for column in columns.values():
         column[rng.random(N) < 0.1] = np.nan
-    y = np.full((N, len(streaming.outputs)), 12_345.0)
-    streaming._all_rows(t, stacked(parts_of(kernel, streaming._values, columns), 0, N), y)
+    y = np.full(N * len(streaming.outputs), 12_345.0)
+    streaming._all_rows(t, laid_out(kernel, parts_of(kernel, streaming._values, columns), 0, N), y)
     assert not (y == 12_345.0).any()
 
 

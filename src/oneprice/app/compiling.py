@@ -116,6 +116,6 @@ def _compiled(name: str) -> float:
 def _make_ready(kernel: Kernel) -> None:
     """Call a kernel's loop over no rows: what is not loaded is, from disk or by compiling."""
     if kernel.ready is None:
-        rows_of(kernel)(_NOTHING_F, _NOTHING_I, _NOTHING_F, _NOTHING_I, _NO_ROWS, _NO_ROWS)
+        rows_of(kernel)(_NOTHING_F, _NOTHING_I, _NOTHING_F, _NOTHING_I, _NOTHING_F, _NOTHING_F, 0)
     else:
         answers_of(kernel)(_NOTHING_F, _NOTHING_I, _NOTHING_F, _NOTHING_I, _NO_ROWS, _NOTHING_F, _NO_ROWS, 0)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba import extending, types
+from numba.core import cgutils
 
 _intrinsic: Any = extending.intrinsic  # its stub keeps the first argument, which callers do not give
 
@@ -44,12 +46,48 @@ def piece(typing, held, begin, end):
         return None
 
     def view(context, builder, signature, arguments):
-        seen, made = (context.make_array(held)(context, builder, value=value) for value in (arguments[0], None))
-        size, length = seen.itemsize, builder.sub(arguments[2], arguments[1])
-        made.data, made.itemsize, made.nitems = builder.gep(seen.data, [arguments[1]]), size, length
-        made.shape = builder.insert_value(made.shape, length, 0)
-        made.strides = builder.insert_value(made.strides, size, 0)
-        made.meminfo, made.parent = made.meminfo.type(None), made.parent.type(None)
-        return made._getvalue()
+        seen = context.make_array(held)(context, builder, value=arguments[0])
+        begin, end = arguments[1:]
+        return _made(context, builder, held, builder.gep(seen.data, [begin]), builder.sub(end, begin), 1)
 
     return held(held, types.intp, types.intp), view
+
+
+@_intrinsic
+def on_stack(typing, count, kind):
+    """Room for so many numbers, a constant of the source, of the type of an array: in registers, where the compiler can."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    array = kind.copy(layout="C", ndim=1)
+
+    def room(context, builder, signature, arguments):
+        data = cgutils.alloca_once(builder, ir.ArrayType(context.get_data_type(array.dtype), count.literal_value))
+        first = builder.gep(data, [cgutils.int32_t(0), cgutils.int32_t(0)])
+        return _made(context, builder, array, first, context.get_constant(types.intp, count.literal_value), 1)
+
+    return array(count, kind), room
+
+
+def _made(context, builder, array, data, length, apart):
+    """An array of one dimension at `data`, of which no reference is counted; numbers `apart` places apart."""
+    made = context.make_array(array)(context, builder)
+    size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
+    made.data, made.itemsize, made.nitems = data, size, length
+    made.shape = builder.insert_value(made.shape, length, 0)
+    made.strides = builder.insert_value(made.strides, builder.mul(size, apart) if apart != 1 else size, 0)
+    made.meminfo, made.parent = made.meminfo.type(None), made.parent.type(None)
+    return made._getvalue()
+
+
+@_intrinsic
+def apart(typing):
+    """Promise that no two arrays which the compiled function was called with overlap: what is written to one need not be read
+    again from another."""
+
+    def promise(context, builder, signature, arguments):
+        for argument in builder.function.args:
+            if argument.type.is_pointer and argument.name.endswith(".4"):
+                argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.none(), promise

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, log, log1p
-from oneprice.compute.kernels.rows import finite, is_price, plain, ratio
-from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row
+from oneprice.compute.kernels.rows import finite, plain, ratio
+from oneprice.compute.kernels.statistics_windows import PAIR, PAIR_LEFT, line_left, pair_leave, pair_row
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
@@ -23,6 +21,7 @@ from oneprice.compute.kernels.windows import (
     is_ready,
     moments_row,
     no_output,
+    nothing_left,
     window_parameter,
     windowed,
 )
@@ -31,17 +30,28 @@ from oneprice.compute.kernels.windows import (
 
 
 @inlined
-def pairs_spread_step(f, i, p, t, x, y):
-    no_output(y)
-    if not (is_price(x[0]) and is_price(x[1])):
+def log_spread(p, x, z):
+    """NaN of what are no prices."""
+    z[0] = finite(log(x[0]) - p[0] - p[1] * log(x[1]))
+
+
+@inlined
+def pairs_spread_step(f, i, p, t, x, w):
+    """What is left: the spread, the sum of squares around its mean, its way from there, n."""
+    spread = x[0]
+    nothing_left(w)
+    if math.isnan(spread):
         return False
-    spread = log(x[0]) - p[0] - p[1] * log(x[1])
     if moments_row(f, i, t, spread):
         return True
-    y[0] = spread
-    if is_ready(i):
-        y[1] = ratio(spread - f[2] - f[0], math.sqrt(f[1] / (i[COUNT] - 1)))
+    w[0], w[1], w[2], w[3] = spread, f[1], spread - f[2] - f[0], i[COUNT] if is_ready(i) else math.nan
     return False
+
+
+@inlined
+def pairs_spread_finish(p, w, y):
+    y[0] = w[0]
+    y[1] = ratio(w[2], math.sqrt(w[1] / (w[3] - 1.0)))
 
 
 PAIRS_SPREAD = Kernel(
@@ -52,7 +62,7 @@ PAIRS_SPREAD = Kernel(
         Parameter(name="beta", kind="float", default=1.0, high=1e6, low=-1e6, help="units of ln px for one of ln py"),
         *window_parameter(fewest=2),
     ),
-    step=pairs_spread_step,
+    prepare=log_spread, prepared=1, step=pairs_spread_step, finish=pairs_spread_finish, left=4,
     start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[values["alpha"], values["beta"]]),
     grow=growing(MOMENTS), first="1 (z w)", oracle="NumPy; pandas rolling", source="Gatev, Goetzmann & Rouwenhorst 2006",
     differs="Rows are joined by time before they come here, not by position. z is low when px is cheap: long px, short py. "
@@ -67,7 +77,7 @@ _ALPHA, _BETA, _P00, _P01, _P11, _MEAN_X, _MEAN_Y, _SXX, _SXY = range(9)
 _P0 = 1e6
 
 
-@njit(cache=True)
+@inlined
 def kalman_gather(f, i, p, a, b):
     """A row for the least squares that starts the filter; → whether it started it."""
     n = i[0] + 1
@@ -157,7 +167,8 @@ KALMAN_HEDGE_RATIO = Kernel(
             help="rows whose least squares start the filter, P = r·(HᵀH)⁻¹, e and z from the next on; 0: (0, 0), P = 10⁶·I",
         ),
     ),
-    step=kalman_hedge_ratio_step, start=_kalman_start, first="2", oracle="naive matrix filter; least squares where q = 0",
+    step=kalman_hedge_ratio_step, start=_kalman_start, registers=(9, 2), first="2",
+    oracle="naive matrix filter; least squares where q = 0",
     source="Kalman 1960; Chan 2013",
     differs="The line is filtered, not the ratio y/x as if it were observed with constant noise. e and z belong to the line "
     "before the row, α and β to the one after it. q is per row, not per second.",
@@ -171,23 +182,9 @@ _FEWEST_CHANGES = 3
 
 
 @inlined
-def ou_outputs(f, n, dt, y):
-    slope, intercept, _ = pair_line(f)
-    if slope >= 0.0:
-        y[3] = math.inf
-    elif slope > -1.0:
-        rate = -log1p(slope)
-        noise = max(0.0, f[MOMENTS + 1] - slope * f[2 * MOMENTS]) / (n - 2)
-        y[0] = finite(rate / dt)
-        y[1] = finite(-intercept / slope)
-        y[2] = finite(math.sqrt(noise * 2.0 * rate / (dt * -slope * (2.0 + slope))))
-        y[3] = finite(LN2 / rate * dt)
-
-
-@inlined
-def ou_half_life_step(f, i, p, t, x, y):
+def ou_half_life_step(f, i, p, t, x, w):
     value = x[0]
-    no_output(y)
+    nothing_left(w)
     if not math.isfinite(value):
         return False
     if i[SEEN] == 1 and pair_row(f, i, t, f[_LAST], value - f[_LAST], _CHANGES):
@@ -195,8 +192,22 @@ def ou_half_life_step(f, i, p, t, x, y):
     i[SEEN] = 1
     f[_LAST] = value
     if is_ready(i):
-        ou_outputs(f, i[COUNT], p[0], y)
+        pair_leave(f, i, w)
     return False
+
+
+@inlined
+def ou_half_life_finish(p, w, y):
+    n, dt = w[0], p[0]
+    slope, intercept, _ = line_left(w)
+    comes_back = -1.0 < slope < 0.0
+    rate = -log1p(slope)
+    noise = max(0.0, w[4] - slope * w[3]) / (n - 2.0)
+    sigma = math.sqrt(noise * 2.0 * rate / (dt * -slope * (2.0 + slope)))
+    y[0] = finite(rate / dt) if comes_back else math.nan
+    y[1] = finite(-intercept / slope) if comes_back else math.nan
+    y[2] = finite(sigma) if comes_back else math.nan
+    y[3] = finite(LN2 / rate * dt) if comes_back else math.inf if slope >= 0.0 else math.nan
 
 
 OU_HALF_LIFE = Kernel(
@@ -209,7 +220,7 @@ OU_HALF_LIFE = Kernel(
         *window_parameter(200, fewest=_FEWEST_CHANGES),
         Parameter(name="dt", kind="float", default=1.0, above=0.0, help="from one row to the next, in any unit of time"),
     ),
-    step=ou_half_life_step,
+    step=ou_half_life_step, finish=ou_half_life_finish, left=PAIR_LEFT,
     start=lambda values: windowed(
         values, own=_CHANGES, columns=2, fewest=_FEWEST_CHANGES, parameters=[values["dt"]]
     ),

@@ -43,26 +43,23 @@ _INTERVAL = Parameter(name="interval_h", kind="float", default=8.0, above=0.0, h
 # -- funding ----------------------------------------------------------------------------------------------------------
 
 
-_RATE, _HOURS, _APY, _APR_RING = SUM, SUM + 1, SUM + 2, SUM + 3
+@inlined
+def funding_rates(p, x, z):
+    """apr (NaN: the row cannot be used) and apy."""
+    rate, interval_h = x[0], x[1]
+    periods = HOURS_A_YEAR / interval_h
+    z[0] = finite(rate * periods) if is_price(interval_h) else math.nan
+    z[1] = finite(expm1(log1p(rate) * periods)) if rate > -1.0 else math.nan
 
 
 @inlined
 def funding_apr_step(f, i, p, t, x, y):
-    """f: the sum of the window; rate, hours and yield of the row before, which mostly are this row's, too; the ring."""
     no_output(y)
-    rate, interval_h = x[0], x[1]
-    if not (math.isfinite(rate) and is_price(interval_h)):
+    if math.isnan(x[0]):
         return False
-    periods = HOURS_A_YEAR / interval_h
-    apr = rate * periods
-    if not math.isfinite(apr):
-        return False
-    if sum_row(f, i, t, apr, _APR_RING):
+    if sum_row(f, i, t, x[0]):
         return True
-    if rate != f[_RATE] or interval_h != f[_HOURS]:
-        f[_RATE], f[_HOURS] = rate, interval_h
-        f[_APY] = finite(expm1(log1p(rate) * periods)) if rate > -1.0 else math.nan
-    y[0], y[1] = apr, f[_APY]
+    y[0], y[1] = x[0], x[1]
     if is_ready(i):
         y[2] = total_of(f, 0) / i[COUNT]
     return False
@@ -72,8 +69,8 @@ FUNDING_APR = Kernel(
     name="funding_apr", module=__name__,
     formula="apr = rate·8760/interval_h; apy = (1+rate)^(8760/interval_h) − 1; mean_apr over w",
     inputs=("rate", "interval_h"), outputs=(Output("apr"), Output("apy"), Output("mean_apr")),
-    parameters=window_parameter(21), step=funding_apr_step,
-    start=lambda values: windowed(values, own=_APR_RING), grow=growing(_APR_RING),
+    parameters=window_parameter(21), prepare=funding_rates, prepared=2, step=funding_apr_step,
+    start=lambda values: windowed(values, own=SUM), grow=growing(SUM),
     first="1 (mean w)", oracle="closed form, pandas rolling",
     differs="The interval is an input: venues change it from 8 h to 4 h or 1 h. A year has 8760 hours.",
 )  # fmt: skip
@@ -165,13 +162,11 @@ FUNDING_BREAKEVEN = Kernel(
 
 @inlined
 def basis_annualized_step(f, i, p, t, x, y):
-    no_output(y)
-    if is_price(x[0]) and is_price(x[1]) and is_price(x[2]):
-        years = x[2] / DAYS_A_YEAR
-        if years > 0.0:
-            ratio = x[1] / x[0]
-            y[0] = finite((ratio - 1.0) / years)
-            y[1] = finite(log(ratio) / years) if ratio > 0.0 else math.nan
+    is_usable = is_price(x[0]) and is_price(x[1]) and is_price(x[2])
+    years, ratio = x[2] / DAYS_A_YEAR, x[1] / x[0]
+    simple, log_basis = finite((ratio - 1.0) / years), finite(log(ratio) / years)
+    y[0] = simple if is_usable else math.nan
+    y[1] = log_basis if is_usable else math.nan
     return False
 
 

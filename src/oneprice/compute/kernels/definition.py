@@ -191,6 +191,12 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     matrix inputs must have; `alike`: those that have one number of columns, whatever it is. `integers`: inputs of whole numbers
     that a float does not hold (times, ids); their bits stand in the step's `x`, and the smallest int64 (`NO_INTEGER`, NumPy's
     NaT) for what is none. `optional`: inputs that may be left out, as if all were NaN.
+
+    What of a row does not hang on the rows before it may stand beside the step, where many rows of a batch go through it side
+    by side: `prepare(p, x, z)` makes of the inputs the `prepared` floats (logarithms, mostly) that the step reads in their
+    place; `finish(p, w, y)` makes the outputs of the `left` floats that the step wrote in theirs (quotients, roots), of which
+    the first is NaN where there is no output. `registers`: how many floats and integers the state has, where that is few,
+    whatever the parameters: a batch keeps them in registers.
     """
 
     name: str
@@ -211,6 +217,11 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     alike: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    prepare: Any = None
+    prepared: int = 0
+    finish: Any = None
+    left: int = 0
+    registers: tuple[int, int] | None = None
     ready: Any = None
     grow: Grow | None = None
     merge: Merge | None = None

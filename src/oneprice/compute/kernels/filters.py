@@ -43,7 +43,8 @@ KALMAN_1D = Kernel(
         Parameter(name="q", kind="float", default=1e-3, low=0.0, help="variance of the level's steps"),
         Parameter(name="r", kind="float", default=1e-1, above=0.0, help="variance of the noise around it"),
     ),
-    step=kalman_1d_step, start=lambda values: plain(2, 1, values["q"], values["r"]), first="1 (innovation and S 2)",
+    registers=(2, 1), step=kalman_1d_step, start=lambda values: plain(2, 1, values["q"], values["r"]),
+    first="1 (innovation and S 2)",
     oracle="statsmodels UnobservedComponents (local level); fixed point P⁻ = (q + √(q² + 4qr))/2", source="Kalman 1960",
     differs="It starts at the first value with P = r, not at 0 with a guessed P.",
 )  # fmt: skip
@@ -54,8 +55,9 @@ KALMAN_1D = Kernel(
 
 @inlined
 def hp_filter_step(f, i, p, t, x, y):
-    """f: trend, its slope τ − τ₋₁, and their covariance: level, cross, slope. In these coordinates nothing is subtracted when
-    it is carried forward, as it would be in those of (τ, τ₋₁)."""
+    """f: trend, its slope τ − τ₋₁, and their covariance: level, cross, slope; the gains of both. i: rows, up to 3; whether the
+    covariance stands, as it does after some hundred rows: it hangs on no value. In these coordinates nothing is subtracted
+    when it is carried forward, as it would be in those of (τ, τ₋₁)."""
     value, noise = x[0], p[0]
     no_output(y)
     if not math.isfinite(value):
@@ -69,17 +71,18 @@ def hp_filter_step(f, i, p, t, x, y):
         f[0] = value
         f[2], f[3], f[4] = noise, noise, 2.0 * noise
         return False
-    slope = f[4] + 1.0
-    cross = f[3] + slope
-    level = f[2] + f[3] + cross
-    total = level + noise
+    if i[1] == 0:
+        slope = f[4] + 1.0
+        cross = f[3] + slope
+        level = f[2] + f[3] + cross
+        f[5], f[6] = level / (level + noise), cross / (level + noise)
+        level, slope, cross = f[5] * noise, slope - cross * f[6], f[6] * noise
+        i[1] = 1 if level == f[2] and cross == f[3] and slope == f[4] else 0
+        f[2], f[3], f[4] = level, cross, slope
     ahead = f[0] + f[1]
     surprise = value - ahead
-    f[0] = ahead + level / total * surprise
-    f[1] += cross / total * surprise
-    f[2] = level / total * noise
-    f[3] = cross / total * noise
-    f[4] = slope - cross * (cross / total)
+    f[0] = ahead + f[5] * surprise
+    f[1] += f[6] * surprise
     y[0] = f[0]
     y[1] = value - f[0]
     return False
@@ -92,7 +95,7 @@ HP_FILTER = Kernel(
     parameters=(
         Parameter(name="lambda_", kind="float", default=1600.0, above=0.0, help="scales with (frequency ratio)⁴"),
     ),
-    step=hp_filter_step, start=lambda values: plain(5, 1, values["lambda_"]), first="3",
+    step=hp_filter_step, start=lambda values: plain(7, 2, values["lambda_"]), registers=(7, 2), first="3",
     oracle="the end point of statsmodels hpfilter on the rows so far",
     source="Hodrick & Prescott 1997; Stock & Watson 1999; λ by frequency: Ravn & Uhlig 2002",
     differs="The common, two-sided form reads the future: every row of it changes with the next one.",

@@ -190,11 +190,11 @@ FORWARD_POINTS = Kernel(
 
 @inlined
 def cip_basis_step(f, i, p, t, x, y):
-    y[0] = math.nan
     spot, forward, tau = x[0], x[1], x[4]
-    usable = is_price(spot) and is_price(forward) and is_price(tau) and math.isfinite(x[2]) and math.isfinite(x[3])
-    if usable and forward / spot > 0.0:
-        y[0] = finite(BPS * (x[2] - x[3] + p[0] * log(forward / spot) / tau))
+    found = finite(
+        BPS * (x[2] - x[3] + p[0] * log(forward / spot) / tau)
+    )  # NaN of what is not finite, and where F/S is 0
+    y[0] = found if is_price(spot) and is_price(forward) and is_price(tau) else math.nan
     return False
 
 

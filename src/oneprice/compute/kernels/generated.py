@@ -13,24 +13,56 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oneprice.compute.kernels.definition import Kernel
+from oneprice.compute.kernels.definition import BOOK, Kernel
 from oneprice.compute.kernels.expressions import names_in, parsed, source_of
 
+_BLOCK = 240  # rows whose prepared and left numbers stay in the first cache; those of a power of two would share places
 _ROWS = '''"""Generated: the rows of {name}."""
+import numpy as np
 from numba import njit
-from oneprice.compute.uncounted import uncounted
-from {module} import {step} as step
+from oneprice.compute.kernels.rows import copy
+from oneprice.compute.kernels.windows import no_output
+from oneprice.compute.lanes import lane
+from oneprice.compute.uncounted import apart, on_stack, uncounted
+from {module} import {imports}
 
 
-@njit(cache=True, nogil=True)
-def run(f, i, p, t, x, y):
+@njit(cache=True, nogil=True, error_model="numpy")
+def run(f, i, p, t, x, y, done):
     """Rows done; fewer than there are when the state has to grow first."""
+    apart()
     f, i, p, t, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(t), uncounted(x), uncounted(y)
-    for k in range(x.shape[0]):
-        if step(f, i, p, t[k], x[k], y[k]):
-            return k
-    return x.shape[0]
+    count = t.shape[0]
+{body}    return done
 '''
+_SMALL = """    g, j = on_stack({floats}, f), on_stack({ints}, i)
+    copy(g, 0, f, 0, {floats})
+    copy(j, 0, i, 0, {ints})
+{body}    copy(f, 0, g, 0, {floats})
+    copy(i, 0, j, 0, {ints})
+"""
+_BLOCKS = """    z, w, out = on_stack({prepared}, p), on_stack({left}, p), on_stack({finished}, p)
+    while done < count:
+        rows = min({block}, count - done)
+        whole = rows
+{prepare}        for k in range(rows):
+            if step({state}, p, t[done + k], {input}, {output}):
+                rows = k
+                break
+{finish}        done += rows
+        if rows < whole:
+            break
+"""
+_PREPARE = """        for k in range(rows):
+            prepare(p, {given}, {prepared})
+"""
+_FINISH = """        for k in range(rows):
+            finish(p, {left}, {finished})
+        for column in range({outputs}):
+            for k in range(rows):
+                found = lane(out, {block} * column + k, 1, 1)[0]
+                lane(y, column * count + done + k, 1, 1)[0] = np.nan if np.isnan(w[k]) else found
+"""
 
 _ANSWERS = '''"""Generated: the answers of {name}."""
 from numba import njit
@@ -61,14 +93,39 @@ def run(f, i, p, t, x, y, out, begin):
 _MADE_FOR: dict[str, str] = {}  # module → what it loops over
 
 
+def is_by_column(kernel: Kernel) -> bool:
+    """Whether the rows of a batch come column by column; else row by row, as books and matrices do."""
+    return BOOK not in kernel.inputs and not kernel.alike and kernel.widths_by is None
+
+
 def rows_of(kernel: Kernel) -> Any:
-    """`run(f, i, p, t, x, y) -> rows done` of one kernel, compiled when first called."""
-    return _module(_ROWS.format(name=kernel.name, module=kernel.module, step=_step_name(kernel)), kernel.name).run
+    """`run(f, i, p, t, x, y, done) -> rows done` of one kernel, compiled when first called. x and y have one dimension: x as
+    `is_by_column` says, y column by column; `done` rows of them are done already.
+
+    A block of rows is prepared, stepped through, finished: all but the steps without a state, so many rows at a time."""
+    outputs = len(kernel.outputs) if kernel.outputs_by is None else "y.shape[0] // count"
+    given, made = f"lane(x, done + k, {len(kernel.inputs)}, count)", f"lane(y, done + k, {outputs}, count)"
+    if not is_by_column(kernel):
+        given = "lane(x, (done + k) * (x.shape[0] // count), x.shape[0] // count, 1)"
+    prepared, left = f"lane(z, k, {kernel.prepared}, {_BLOCK})", f"lane(w, k, {kernel.left}, {_BLOCK})"
+    finished = f"lane(out, k, {outputs}, {_BLOCK})"
+    body = _BLOCKS.format(
+        state="g, j" if kernel.registers else "f, i", block=_BLOCK,
+        prepared=_BLOCK * kernel.prepared, left=_BLOCK * kernel.left, finished=_BLOCK * len(kernel.outputs),
+        prepare=_PREPARE.format(given=given, prepared=prepared) if kernel.prepare is not None else "",
+        finish=_FINISH.format(left=left, finished=finished, outputs=outputs, block=_BLOCK) if kernel.finish is not None else "",
+        input=given if kernel.prepare is None else prepared, output=made if kernel.finish is None else left,
+    )  # fmt: skip
+    if kernel.registers:
+        floats, ints = kernel.registers
+        body = _SMALL.format(body=body, floats=floats, ints=ints)
+    imports = ", ".join(f"{_name_of(part)} as {what}" for what, part in _parts_of(kernel).items())
+    return _module(_ROWS.format(name=kernel.name, module=kernel.module, imports=imports, body=body), kernel.name).run
 
 
 def answers_of(kernel: Kernel) -> Any:
     """`run(f, i, p, t, x, y, out, begin) -> (rows done, answers written)` of a kernel that does not answer row by row."""
-    names = {"step": _step_name(kernel), "ready": kernel.ready.py_func.__name__}
+    names = {"step": _name_of(kernel.step), "ready": _name_of(kernel.ready)}
     return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, **names), kernel.name).run
 
 
@@ -124,7 +181,7 @@ class Layout(NamedTuple):
 
     out: int  # the chosen outputs of a tick
     y: int  # all outputs
-    w: int  # the inputs of one feature, gathered
+    w: int  # the inputs of one feature, gathered; what is prepared of them; what is left of its step
     states: int  # states and parameters, as the table says
 
 
@@ -132,7 +189,8 @@ def layout_of(features: Sequence[Joined], chosen: Sequence[int]) -> Layout:
     out = TABLE + PLACES * len(features)
     y = out + len(chosen)
     w = y + max((one.end for one in features), default=0)
-    return Layout(out, y, w, w + max((len(one.moves) for one in features), default=0))
+    gathered = (len(one.moves) + (one.kernel.prepared + one.kernel.left if one.kernel else 0) for one in features)
+    return Layout(out, y, w, w + max(gathered, default=0))
 
 
 def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
@@ -142,8 +200,12 @@ def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
     lines = [
         '"""Generated: features of one row."""', "import numpy as np", "from numba import njit",
         "from oneprice.compute.kernels.rows import finite, ratio",
-        "from oneprice.compute.uncounted import piece, uncounted",
-        *(f"from {one.module} import {_step_name(one)} as step_{name}" for name, one in kernels.items()),
+        "from oneprice.compute.kernels.windows import no_output",
+        "from oneprice.compute.lanes import lane", "from oneprice.compute.uncounted import piece, uncounted",
+        *(
+            f"from {one.module} import {_name_of(part)} as {what}_{name}"
+            for name, one in kernels.items() for what, part in _parts_of(one).items()
+        ),
         "", _FUSED_HEAD.format(y=layout.y, w=layout.w, states=layout.states),
     ]  # fmt: skip
     for number, feature in enumerate(features):
@@ -155,24 +217,40 @@ def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
             continue
         inputs, moved = _inputs(feature.moves)
         lines += [f"        {line}" for line in moved]
-        at = TABLE + PLACES * number
-        lines += [
-            f"        if step_{feature.kernel.name}(piece(g, m[{at}], m[{at + 1}]), piece(m, m[{at + 2}], m[{at + 3}]), "
-            f"piece(g, m[{at + 4}], m[{at + 5}]), now, {inputs}, piece(ys, {feature.begin}, {feature.end})):",
-            f"            m[0] = {number}",
-            "            return True",
-        ]
+        lines += [f"        {line}" for line in _call(number, feature, inputs)]
     written = "\n".join(f"    out[{k}] = ys[{place}]" for k, place in enumerate(chosen))
     text = "\n".join([*lines, _FUSED_TAIL.format(chosen=written, out=layout.out, y=layout.y)])
     return _module(text, f"a pipeline of {len(features)}")
+
+
+def _call(number: int, feature: Joined, inputs: str) -> list[str]:
+    """One kernel on its inputs: what it prepares and what it leaves stand behind them in the scratch row."""
+    kernel, at, here = feature.kernel, TABLE + PLACES * number, len(feature.moves)
+    assert kernel is not None
+    f, i, p = (f"piece({'m' if k == 1 else 'g'}, m[{at + 2 * k}], m[{at + 2 * k + 1}])" for k in range(3))
+    made = f"lane(ys, {feature.begin}, {feature.end - feature.begin}, 1)"
+    lines = []
+    if kernel.prepare is not None:
+        prepared = f"lane(w, {here}, {kernel.prepared}, 1)"
+        lines.append(f"prepare_{kernel.name}({p}, {inputs}, {prepared})")
+        inputs, here = prepared, here + kernel.prepared
+    left = f"lane(w, {here}, {kernel.left}, 1)"
+    lines += [
+        f"if step_{kernel.name}({f}, {i}, {p}, now, {inputs}, {made if kernel.finish is None else left}):",
+        f"    m[0] = {number}",
+        "    return True",
+    ]
+    if kernel.finish is not None:
+        lines += [f"finish_{kernel.name}({p}, {left}, {made})", f"if np.isnan(w[{here}]):", f"    no_output({made})"]
+    return lines
 
 
 def _inputs(moves: Sequence[Move]) -> tuple[str, list[str]]:
     """A step's inputs: a piece of the row where they stand there side by side, else gathered in the scratch row."""
     source, first = moves[0]
     if source and all(move == (source, first + k) for k, move in enumerate(moves)):
-        return f"piece({source}s, {first}, {first + len(moves)})", []
-    return f"piece(w, 0, {len(moves)})", [
+        return f"lane({source}s, {first}, {len(moves)}, 1)", []
+    return f"lane(w, 0, {len(moves)}, 1)", [
         f"w[{k}] = {f'{one}s[{column}]' if one else 'np.nan'}" for k, (one, column) in enumerate(moves)
     ]
 
@@ -182,8 +260,13 @@ def made_for(compiled: Any) -> str | None:
     return _MADE_FOR.get(compiled.py_func.__module__)
 
 
-def _step_name(kernel: Kernel) -> str:
-    return str(kernel.step.py_func.__name__)
+def _parts_of(kernel: Kernel) -> dict[str, Any]:
+    parts = {"prepare": kernel.prepare, "step": kernel.step, "finish": kernel.finish}
+    return {what: part for what, part in parts.items() if part is not None}
+
+
+def _name_of(compiled: Any) -> str:
+    return str(compiled.py_func.__name__)
 
 
 def _module(text: str, what: str) -> Any:

@@ -8,14 +8,16 @@ import math
 from oneprice.compute.kernels.definition import BOOK, Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, exp, log
-from oneprice.compute.kernels.rows import plain
+from oneprice.compute.kernels.rows import copy, finite, is_price, plain
 from oneprice.compute.kernels.statistics_windows import (
     PAIR,
+    PAIR_LEFT,
+    line_left,
+    line_of,
     pair_add,
     pair_covariance,
     pair_is_worn,
-    pair_line,
-    pair_products,
+    pair_leave,
     pair_remove,
     pair_replace,
     pair_row,
@@ -34,6 +36,7 @@ from oneprice.compute.kernels.windows import (
     is_rebuild_due,
     is_turning,
     no_output,
+    nothing_left,
     push,
     slot_at,
     sum_add,
@@ -50,28 +53,33 @@ from oneprice.compute.kernels.windows import (
 
 
 @inlined
-def kyle_lambda_step(f, i, p, t, x, y):
-    """p: with intercept, square roots."""
+def kyle_lambda_step(f, i, p, t, x, w):
+    """p: with intercept, square roots. What is left: the pairs, then m."""
     change, quantity, mid = x[0], x[1], x[2]
-    no_output(y)
+    nothing_left(w)
     if not (math.isfinite(change) and math.isfinite(quantity) and 0.0 < mid < math.inf):
         return False
-    million = 1e6 / mid
     if p[1] == 1.0:
         quantity = math.copysign(math.sqrt(abs(quantity)), quantity)
-        million = math.sqrt(million)
     if pair_row(f, i, t, quantity, change):
         return True
-    if not is_ready(i):
-        return False
-    if p[0] == 1.0:
-        y[0], _, y[1] = pair_line(f)
-    else:
-        xx, xy, yy = pair_products(f, i[COUNT])
-        y[0] = xy / xx if xx > 0.0 else math.nan
-        y[1] = min(1.0, y[0] * xy / yy) if yy > 0.0 else math.nan
-    y[2] = 1e4 * y[0] * million / mid
+    if is_ready(i):
+        pair_leave(f, i, w)
+        w[PAIR_LEFT] = mid
     return False
+
+
+@inlined
+def kyle_lambda_finish(p, w, y):
+    n, change, quantity, mid = w[0], w[1], w[2], w[PAIR_LEFT]
+    if p[0] == 1.0:
+        slope, _, r2 = line_left(w)
+    else:
+        xx, xy, yy = w[5] + n * quantity * quantity, w[3] + n * change * quantity, w[4] + n * change * change
+        slope, _, r2 = line_of(xx, xy, yy, 0.0, 0.0)
+    million = 1e6 / mid
+    y[0], y[1] = slope, r2
+    y[2] = 1e4 * slope * (math.sqrt(million) if p[1] == 1.0 else million) / mid
 
 
 KYLE_LAMBDA = Kernel(
@@ -84,7 +92,7 @@ KYLE_LAMBDA = Kernel(
         Parameter(name="intercept", kind="bool", default=True, help="false: the line goes through the origin"),
         Parameter(name="transform", kind="choice", default="none", choices=("none", "sqrt")),
     ),
-    step=kyle_lambda_step,
+    step=kyle_lambda_step, finish=kyle_lambda_finish, left=PAIR_LEFT + 1,
     start=lambda values: windowed(
         values, own=PAIR, columns=2, fewest=2,
         parameters=[float(values["intercept"]), float(values["transform"] == "sqrt")],
@@ -135,9 +143,10 @@ def two_changes(f, i, k):
 
 
 @inlined
-def roll_spread_step(f, i, p, t, x, y):
+def roll_spread_step(f, i, p, t, x, w):
+    """What is left: the covariance, the price."""
     price = x[0]
-    no_output(y)
+    nothing_left(w)
     if not 0.0 < price < math.inf:
         return False
     pairs = i[COUNT] - 2
@@ -164,13 +173,15 @@ def roll_spread_step(f, i, p, t, x, y):
             change, following = two_changes(f, i, k)
             pair_add(f, k + 1, change, following)
     if is_ready(i):
-        covariance = pair_covariance(f, pairs)
-        if covariance < 0.0:
-            y[0] = 2.0 * math.sqrt(-covariance)
-        elif p[0] == 1.0:
-            y[0] = 0.0
-        y[1] = 1e4 * y[0] / price
+        w[0], w[1] = pair_covariance(f, pairs), price
     return False
+
+
+@inlined
+def roll_spread_finish(p, w, y):
+    covariance = w[0]
+    y[0] = 2.0 * math.sqrt(-covariance) if covariance < 0.0 else 0.0 if p[0] == 1.0 and covariance >= 0.0 else math.nan
+    y[1] = 1e4 * y[0] / w[1]
 
 
 ROLL_SPREAD = Kernel(
@@ -181,7 +192,7 @@ ROLL_SPREAD = Kernel(
         *window_parameter(100, fewest=4),
         Parameter(name="negative", kind="choice", default="nan", choices=("nan", "zero"), help="where c ≥ 0"),
     ),
-    step=roll_spread_step,
+    step=roll_spread_step, finish=roll_spread_finish, left=2,
     start=lambda values: windowed(values, own=PAIR, fewest=4, parameters=[float(values["negative"] == "zero")]),
     grow=growing(PAIR), first="w", oracle="np.cov", source="Roll 1984",
     differs="Both changes of a pair have their own mean over the same pairs: w prices, w−1 changes, w−2 pairs.",
@@ -189,7 +200,7 @@ ROLL_SPREAD = Kernel(
 
 
 # -- corwin_schultz_spread --------------------------------------------------------------------------------------------
-# f: the sum of the estimates, the last bar's ln²(H/L), H, L and C (0: none), the ring of estimates (NaN: left out)
+# f: the sum of the estimates; of the last bar ln²(H/L), H, L, C (0: none); the ring of estimates (NaN: left out)
 
 _LAST, _ESTIMATES = SUM, SUM + 4
 _USED, _RING = TIMES, TIMES + 1
@@ -204,15 +215,22 @@ def two_bar_spread(squares, high, low):
 
 
 @inlined
+def squared_range(p, x, z):
+    """ln²(H/L) (NaN: the bar cannot be used), H, L, C."""
+    log_range = log(x[0] / x[1])
+    z[0] = finite(log_range * log_range) if is_range(x[0], x[1]) and is_price(x[2]) else math.nan
+    z[1], z[2], z[3] = x[0], x[1], x[2]
+
+
+@inlined
 def corwin_schultz_spread_step(f, i, p, t, x, y):
     """p: what to do with negative estimates (0 keep, 1 take as 0, 2 leave out), whether to adjust for gaps."""
-    high, low, close = x[0], x[1], x[2]
+    squares, high, low = x[0], x[1], x[2]
     y[0] = math.nan
-    if not (is_range(high, low) and 0.0 < close < math.inf):
+    if math.isnan(squares):
         return False
-    log_range = log(high / low)
     if f[_LAST + 3] == 0.0:
-        f[_LAST], f[_LAST + 1], f[_LAST + 2], f[_LAST + 3] = log_range * log_range, high, low, close
+        copy(f, _LAST, x, 0, 4)
         return False
     while is_due(i, t, _RING):
         oldest = f[_ESTIMATES + drop(i)]
@@ -221,12 +239,13 @@ def corwin_schultz_spread_step(f, i, p, t, x, y):
             i[_USED] -= 1
     if is_full(i):
         return True
-    gap, before = 0.0, f[_LAST + 3]
-    if p[1] == 1.0:
-        gap = before - high if before > high else before - low if before < low else 0.0
-    squares = f[_LAST] + (log((high + gap) / (low + gap)) ** 2 if gap != 0.0 else log_range * log_range)
-    spread = two_bar_spread(squares, max(f[_LAST + 1], high + gap), min(f[_LAST + 2], low + gap))
-    f[_LAST], f[_LAST + 1], f[_LAST + 2], f[_LAST + 3] = log_range * log_range, high, low, close
+    before = f[_LAST + 3]
+    if p[1] == 1.0 and not low <= before <= high:
+        gap = before - high if before > high else before - low
+        high, low = high + gap, low + gap
+        squares = log(high / low) ** 2
+    spread = two_bar_spread(f[_LAST] + squares, max(f[_LAST + 1], high), min(f[_LAST + 2], low))
+    copy(f, _LAST, x, 0, 4)
     if spread < 0.0 and p[0] != 0.0:
         spread = 0.0 if p[0] == 1.0 else math.nan
     f[_ESTIMATES + push(i, t, _RING)] = spread
@@ -258,7 +277,7 @@ CORWIN_SCHULTZ_SPREAD = Kernel(
         ),
         Parameter(name="gap_adjust", kind="bool", default=True, help="move a bar that opened beyond the last close back to it"),
     ),
-    step=corwin_schultz_spread_step,
+    prepare=squared_range, prepared=4, step=corwin_schultz_spread_step,
     start=lambda values: windowed(
         values, own=_ESTIMATES, own_ints=1,
         parameters=[float(_NEGATIVE.index(values["negative"])), float(values["gap_adjust"])],
@@ -326,20 +345,25 @@ SWEEP_COST = Kernel(
 
 
 @inlined
-def resiliency_step(f, i, p, t, x, y):
+def resiliency_step(f, i, p, t, x, w):
     spread, before = x[0], f[PAIR]
-    no_output(y)
+    nothing_left(w)
     if not math.isfinite(spread):
         return False
     if not math.isnan(before) and pair_row(f, i, t, before, spread - before, PAIR + 1):
         return True
     f[PAIR] = spread
     if is_ready(i):
-        slope, _, _ = pair_line(f)
-        y[0] = -slope
-        if -1.0 < slope < 0.0:
-            y[1] = -LN2 / log(1.0 + slope) * p[0]
+        pair_leave(f, i, w)
     return False
+
+
+@inlined
+def resiliency_finish(p, w, y):
+    slope, _, _ = line_left(w)
+    half_life = -LN2 / log(1.0 + slope) * p[0]
+    y[0] = -slope
+    y[1] = half_life if -1.0 < slope < 0.0 else math.nan
 
 
 def _resiliency_start(values: Values) -> Start:
@@ -356,7 +380,8 @@ RESILIENCY = Kernel(
         *window_parameter(200, fewest=3),
         Parameter(name="step_s", kind="float", default=1.0, above=0.0, help="seconds between rows"),
     ),
-    step=resiliency_step, start=_resiliency_start, grow=growing(PAIR + 1, 2), first="w+1", oracle="statsmodels OLS",
+    step=resiliency_step, finish=resiliency_finish, left=PAIR_LEFT, start=_resiliency_start,
+    grow=growing(PAIR + 1, 2), first="w+1", oracle="statsmodels OLS",
     source="Kempf, Mayston & Yadav 2009",
     differs="Rows must come on an even grid of step_s. The constant takes the spread's level; no mean is subtracted before.",
 )  # fmt: skip

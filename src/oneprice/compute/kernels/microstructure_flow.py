@@ -343,7 +343,7 @@ HAWKES_INTENSITY = Kernel(
         Parameter(name="alpha", kind="float", default=0.5, low=0.0, help="a second; below beta"),
         Parameter(name="beta", kind="float", default=1.0, above=0.0, help="a second"),
     ),
-    step=hawkes_intensity_step, start=_hawkes_start, first="1", oracle="naive double sum", needs_time=True,
+    step=hawkes_intensity_step, start=_hawkes_start, registers=(3, 2), first="1", oracle="naive double sum", needs_time=True,
     source="Hawkes 1971; Ozaki 1979",
     differs="An event is 1, a row that only asks is 0; anything else gives NaN. Events before the first row are not known.",
 )  # fmt: skip

@@ -21,6 +21,7 @@ from oneprice.compute.kernels.windows import (
     mean_of,
     moments_row,
     no_output,
+    nothing_left,
     sum_row,
     total_of,
     window_parameter,
@@ -72,7 +73,7 @@ EMA = Kernel(
         Parameter(name="n", kind="int", default=20, low=1, help="observations"),
         Parameter(name="seed", kind="choice", default="sma", choices=("sma", "first")),
     ),
-    step=ema_step, start=_ema_start, first="n",
+    step=ema_step, start=_ema_start, registers=(1, 1), first="n",
     oracle="TA-Lib EMA; pandas ewm(adjust=False) for seed=first",
     differs="The mean of the first n values starts it: the first value alone would weigh 1 instead of 1/n.",
 )  # fmt: skip
@@ -139,7 +140,8 @@ MACD = Kernel(
         Parameter(name="align", kind="choice", default="talib", choices=("talib", "natural"),
                   help="both averages start at row `slow`, or each at its own n"),
     ),
-    step=macd_step, start=_macd_start, first="slow (signal slow + signal − 1)", oracle="TA-Lib MACD", source="Appel 1979",
+    step=macd_step, start=_macd_start, registers=(3, 1), first="slow (signal slow + signal − 1)",
+    oracle="TA-Lib MACD", source="Appel 1979",
     differs="TA-Lib gives macd only from the signal's first row on; here it is there from row `slow` on.",
 )  # fmt: skip
 
@@ -167,7 +169,7 @@ def rsi_step(f, i, p, t, x, y):
 
 RSI = Kernel(
     name="rsi", module=__name__, formula="100·G/(G + L), Wilder's means of gains and losses", inputs=("x",),
-    outputs=(Output("rsi"),), parameters=(Parameter(name="n", kind="int", default=14, low=1),), step=rsi_step,
+    outputs=(Output("rsi"),), parameters=(Parameter(name="n", kind="int", default=14, low=1),), step=rsi_step, registers=(3, 1),
     start=lambda values: plain(3, 1, values["n"], 1.0 / values["n"]), first="n + 1", oracle="TA-Lib RSI", source="Wilder 1978",
     differs="Without any movement there is none: TA-Lib writes 0, others 50 or 100.",
 )  # fmt: skip
@@ -177,19 +179,25 @@ RSI = Kernel(
 
 
 @inlined
-def bollinger_bands_step(f, i, p, t, x, y):
+def bollinger_bands_step(f, i, p, t, x, w):
+    """What is left: the mean, the sum of squares around it, the value's way from it, n."""
     value = x[0]
-    no_output(y)
+    nothing_left(w)
     if not math.isfinite(value):
         return False
     if moments_row(f, i, t, value):
         return True
     if is_ready(i):
-        mid, reach = mean_of(f, 0), p[0] * math.sqrt(f[1] / i[COUNT])
-        y[0], y[1], y[2] = mid, mid + reach, mid - reach
-        y[3] = ratio(value - f[2] - f[0] + reach, 2.0 * reach)
-        y[4] = ratio(2.0 * reach, mid)
+        w[0], w[1], w[2], w[3] = mean_of(f, 0), f[1], value - f[2] - f[0], i[COUNT]
     return False
+
+
+@inlined
+def bollinger_bands_finish(p, w, y):
+    mid, reach = w[0], p[0] * math.sqrt(w[1] / w[3])
+    y[0], y[1], y[2] = mid, mid + reach, mid - reach
+    y[3] = ratio(w[2] + reach, 2.0 * reach)
+    y[4] = ratio(2.0 * reach, mid)
 
 
 BOLLINGER_BANDS = Kernel(
@@ -197,7 +205,7 @@ BOLLINGER_BANDS = Kernel(
     formula="mid = ⟨x⟩, up/dn = mid ± kσ (ddof 0), pct_b = (x − dn)/(up − dn), width = (up − dn)/mid", inputs=("x",),
     outputs=(Output("mid"), Output("up"), Output("dn"), Output("pct_b"), Output("width")),
     parameters=(*window_parameter(20, name="n", fewest=2), Parameter(name="k", kind="float", default=2.0, above=0.0)),
-    step=bollinger_bands_step,
+    step=bollinger_bands_step, finish=bollinger_bands_finish, left=4,
     start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[values["k"]], name="n"),
     grow=growing(MOMENTS), first="n", oracle="TA-Lib BBANDS (ddof 0)", source="Bollinger 2001", aliases=("bbands",),
     differs="A flat window has no pct_b: 0, 0.5 and 1 are all written elsewhere.",
@@ -355,7 +363,7 @@ ADX = Kernel(
     name="adx", module=__name__,
     formula="+DM, −DM, TR summed as Wilder does; DI = 100·DM/TR; DX = 100·|DI₊ − DI₋|/(DI₊ + DI₋); adx = Wilder's mean of DX",
     inputs=("H", "L", "C"), outputs=(Output("adx"), Output("di_plus"), Output("di_minus")),
-    parameters=(Parameter(name="n", kind="int", default=14, low=2),), step=adx_step,
+    parameters=(Parameter(name="n", kind="int", default=14, low=2),), step=adx_step, registers=(7, 2),
     start=lambda values: plain(7, 2, values["n"], 1.0 / values["n"]), first="2n (DI: n + 1)",
     oracle="TA-Lib ADX, PLUS_DI, MINUS_DI",
     source="Wilder 1978; TA-Lib's start: sums of n − 1 values, then decayed",

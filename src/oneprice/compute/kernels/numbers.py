@@ -105,7 +105,7 @@ def log(x):
     return math.inf if x > 0.0 else math.nan
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, forceinline=True, error_model="numpy")
 def log1p(x):
     """log(1 + x), with all digits where x is small: -inf of -1, NaN of what is below."""
     if -(2.0**-9) <= x <= 2.0**-8:
@@ -163,7 +163,7 @@ def exp(x):
     return _exp_far(x, -0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, forceinline=True, error_model="numpy")
 def _exp_far(x, rest):
     """e^(x + rest), |rest| < 2^-40, also where it overflows or becomes subnormal."""
     if _EXP_LEAST < x < _EXP_MOST:
@@ -174,7 +174,7 @@ def _exp_far(x, rest):
     return 0.0 if x < 0.0 else math.nan
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, forceinline=True, error_model="numpy")
 def expm1(x):
     """e^x - 1, with all digits where x is small. Tang 1992: near 0 the series of e^x - 1, elsewhere the table's."""
     if abs(x) < 0.0625:  # x^11/11! is below 2^-65 of x
@@ -182,13 +182,13 @@ def expm1(x):
         first = (1 / 2 + x * (1 / 6)) + x2 * (1 / 24 + x * (1 / 120))
         second = (1 / 720 + x * (1 / 5040)) + x2 * (1 / 40320 + x * (1 / 362880) + x2 * (1 / 3628800))
         return math.copysign(x + x2 * (first + x2 * x2 * second), x)  # of -0, too
-    if -38.0 < x < 57.0:
+    if -38.0 < x < _EXP_PLAIN:
         steps, change = _exp_cell(x, -0.0)
         scale = _step(steps)
         high = scale - 1.0
         low = (scale - high) - 1.0 if scale > 1.0 else (-1.0 - high) + scale
         return high + (low + scale * change)
-    return -1.0 if x < 0.0 else exp(x)
+    return -1.0 if x < 0.0 else _exp_far(x, -0.0)
 
 
 @njit(cache=True, error_model="numpy")

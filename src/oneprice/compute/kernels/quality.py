@@ -23,6 +23,7 @@ from oneprice.compute.kernels.windows import (
     slot_at,
     windowed,
 )
+from oneprice.compute.lanes import whole
 
 # -- dedupe_trades ----------------------------------------------------------------------------------------------------
 # ascending ids: i is whether one was seen, the last one
@@ -68,7 +69,7 @@ def table_remove(i, table, mask, place):
 
 @inlined
 def dedupe_trades_step(f, i, p, t, x, y):
-    number = x.view(np.int64)[0]
+    number = whole(x)[0]
     no_output(y)
     if number == NO_INTEGER:
         return False
@@ -198,8 +199,8 @@ def add_to_pieces(f, i, t, behind, length):
 
 @inlined
 def clock_skew_align_step(f, i, p, t, x, y):
-    whole = x.view(np.int64)
-    venue, sent, is_passive = whole[0], whole[1], p[0] == 1.0
+    times = whole(x)
+    venue, sent, is_passive = times[0], times[1], p[0] == 1.0
     no_output(y)
     if venue == NO_INTEGER or (not is_passive and (sent == NO_INTEGER or sent > t)):
         return False

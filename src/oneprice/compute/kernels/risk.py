@@ -160,7 +160,8 @@ VOL_TARGET = Kernel(
         Parameter(name="cap", kind="float", default=2.0, above=0.0, help="largest weight"),
         Parameter(name="band", kind="float", default=0.1, low=0.0, help="relative; smaller changes are not traded"),
     ),
-    step=vol_target_step, start=lambda values: plain(2, 0, values["target"], values["cap"], values["band"]), first="2",
+    registers=(2, 0), step=vol_target_step,
+    start=lambda values: plain(2, 0, values["target"], values["cap"], values["band"]), first="2",
     oracle="closed form", source="Moreira & Muir 2017",
     differs="The volatility of the row before: that of this row is known when its return is over. A volatility of 0 says that"
     " nothing was measured: a row that cannot be used, not the largest weight.",

@@ -26,6 +26,7 @@ from oneprice.compute.kernels.windows import (
     window_parameter,
     windowed,
 )
+from oneprice.compute.lanes import whole
 
 _ROUNDING = 1e-12  # relative: 105 is 5 % above 100, though 105/100 − 1 as a float is more than 0.05
 _NS_PER_S = 1e9
@@ -37,7 +38,7 @@ _NS_PER_S = 1e9
 
 @inlined
 def stale_quote_detector_step(f, i, p, t, x, y):
-    bid, ask, reference, quoted = x[0], x[1], x[2], x.view(np.int64)[3]
+    bid, ask, reference, quoted = x[0], x[1], x[2], whole(x)[3]
     no_output(y)
     if not (math.isfinite(bid) and math.isfinite(ask) and math.isfinite(reference)):
         return False

@@ -33,6 +33,7 @@ from oneprice.compute.kernels.windows import (
     is_rebuild_due,
     is_turning,
     no_output,
+    nothing_left,
     push,
     slot_at,
     turn,
@@ -44,6 +45,7 @@ from oneprice.compute.kernels.windows import (
 # f: Σd, Σd², Σd³, Σd⁴ of d = x − origin, origin, the largest Σd⁴ since they were made anew; then the ring
 
 _ORIGIN, _LARGEST, POWERS = 4, 5, 6
+POWERS_LEFT = 6
 _APART = 0.9  # of Σd² is the mean's own: it is three deviations from the origin, and differences of powers lose digits
 _SHARE = 1e-4  # of the largest sum: below this its digits are gone
 
@@ -109,52 +111,56 @@ def powers_row(f, i, t, value):
 
 
 @inlined
-def rolling_skew_step(f, i, p, t, x, y):
-    y[0] = math.nan
+def powers_step(f, i, p, t, x, w):
+    """What is left: the origin, the sums of d⁴, d³, d², d, and n. NaN before there are enough."""
+    nothing_left(w)
     if not math.isfinite(x[0]):
         return False
     if powers_row(f, i, t, x[0]):
         return True
     if is_ready(i):
-        n = float(i[COUNT])
-        mean, m2 = f[0] / n, f[1] / n
-        third = f[2] / n - mean * (3.0 * m2 - 2.0 * mean * mean)
-        m2 -= mean * mean
-        if m2 > 0.0:
-            y[0] = math.sqrt(n * (n - 1.0)) / (n - 2.0) * ratio(third, m2 * math.sqrt(m2))
+        w[0], w[1], w[2], w[3], w[4], w[5] = f[_ORIGIN], f[3], f[2], f[1], f[0], i[COUNT]
     return False
 
 
 @inlined
-def rolling_kurt_step(f, i, p, t, x, y):
-    y[0] = math.nan
-    if not math.isfinite(x[0]):
-        return False
-    if powers_row(f, i, t, x[0]):
-        return True
-    if is_ready(i):
-        n = float(i[COUNT])
-        mean, m2 = f[0] / n, f[1] / n
-        fourth = f[3] / n - mean * (4.0 * f[2] / n - mean * (6.0 * m2 - 3.0 * mean * mean))
-        m2 -= mean * mean
-        if m2 > 0.0:
-            y[0] = (n - 1.0) / ((n - 2.0) * (n - 3.0)) * ((n + 1.0) * ratio(fourth, m2 * m2) - 3.0 * (n - 1.0))
-    return False
+def central_moments(w):
+    """n, the mean's way from the origin, and the second to fourth moments around the mean."""
+    n = w[5]
+    share = 1.0 / n
+    mean, m2, m3, m4 = w[4] * share, w[3] * share, w[2] * share, w[1] * share
+    m4 -= mean * (4.0 * m3 - mean * (6.0 * m2 - 3.0 * mean * mean))
+    m3 -= mean * (3.0 * m2 - 2.0 * mean * mean)
+    return n, mean, m2 - mean * mean, m3, m4
 
 
-def _shape(name: str, output: str, fewest: int, formula: str, step: Any) -> Kernel:
+@inlined
+def rolling_skew_finish(p, w, y):
+    n, _, m2, m3, _ = central_moments(w)
+    found = math.sqrt(n * (n - 1.0)) / (n - 2.0) * ratio(m3, m2 * math.sqrt(m2))
+    y[0] = found if m2 > 0.0 else math.nan
+
+
+@inlined
+def rolling_kurt_finish(p, w, y):
+    n, _, m2, _, m4 = central_moments(w)
+    found = (n - 1.0) / ((n - 2.0) * (n - 3.0)) * ((n + 1.0) * ratio(m4, m2 * m2) - 3.0 * (n - 1.0))
+    y[0] = found if m2 > 0.0 else math.nan
+
+
+def _shape(name: str, output: str, fewest: int, formula: str, finish: Any) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x",), outputs=(Output(output),),
-        parameters=window_parameter(fewest=fewest), step=step,
+        parameters=window_parameter(fewest=fewest), step=powers_step, finish=finish, left=POWERS_LEFT,
         start=lambda values: windowed(values, own=POWERS, fewest=fewest), grow=growing(POWERS), first="w",
         oracle=f"pandas rolling.{output}",
         differs="Powers are taken around the window's own mean, made anew as it moves; a flat window has none.",
     )  # fmt: skip
 
 
-ROLLING_SKEW = _shape("rolling_skew", "skew", 3, "G₁ = √(w(w−1))/(w−2)·m₃/m₂^1.5", rolling_skew_step)
+ROLLING_SKEW = _shape("rolling_skew", "skew", 3, "G₁ = √(w(w−1))/(w−2)·m₃/m₂^1.5", rolling_skew_finish)
 ROLLING_KURT = _shape(
-    "rolling_kurt", "kurt", 4, "G₂ = (w−1)/((w−2)(w−3))·[(w+1)m₄/m₂² − 3(w−1)], excess", rolling_kurt_step
+    "rolling_kurt", "kurt", 4, "G₂ = (w−1)/((w−2)(w−3))·[(w+1)m₄/m₂² − 3(w−1)], excess", rolling_kurt_finish
 )
 
 # -- autocorr -----------------------------------------------------------------------------------------------------------
@@ -190,36 +196,62 @@ def products_of(f, i, k):
 
 
 @inlined
-def autocorr_step(f, i, p, t, x, y):
+def products_replace(f, old_a, old_b, new_a, new_b):
+    """One pair for another; each sum is waited for once."""
+    a, b = new_a - f[_OF_A], new_b - f[_OF_B]
+    c, d = old_a - f[_OF_A], old_b - f[_OF_B]
+    f[0] += a - c
+    f[1] += b - d
+    f[2] += a * a - c * c
+    f[3] += b * b - d * d
+    f[4] += a * b - c * d
+
+
+@inlined
+def autocorr_step(f, i, p, t, x, w):
+    """What is left: Σab, Σb², Σa², Σb, Σa and the number of pairs. NaN before there are enough."""
     value, k = x[0], int(p[0])
-    y[0] = math.nan
+    nothing_left(w)
     if not math.isfinite(value):
         return False
-    while is_due(i, t):
-        if i[COUNT] > k:
-            products_add(f, -1.0, f[_CORR + slot_at(i, 0)], f[_CORR + slot_at(i, k)])
-        drop(i)
-    if is_full(i):
-        return True
-    f[_CORR + push(i, t)] = value
-    pairs = i[COUNT] - k
-    if pairs < 1:
-        return False
-    if pairs == 1:
-        products_of(f, i, k)
-        return False
-    products_add(f, 1.0, f[_CORR + slot_at(i, pairs - 1)], value)
+    if is_turning(i):
+        pairs = i[COUNT] - k
+        oldest, its_other = f[_CORR + slot_at(i, 0)], f[_CORR + slot_at(i, k)]
+        f[_CORR + turn(i)] = value
+        products_replace(f, oldest, its_other, f[_CORR + slot_at(i, pairs - 1)], value)
+    else:
+        while is_due(i, t):
+            if i[COUNT] > k:
+                products_add(f, -1.0, f[_CORR + slot_at(i, 0)], f[_CORR + slot_at(i, k)])
+            drop(i)
+        if is_full(i):
+            return True
+        f[_CORR + push(i, t)] = value
+        pairs = i[COUNT] - k
+        if pairs < 1:
+            return False
+        if pairs == 1:
+            products_of(f, i, k)
+            return False
+        products_add(f, 1.0, f[_CORR + slot_at(i, pairs - 1)], value)
     f[_MOST_A], f[_MOST_B] = max(f[_MOST_A], f[2]), max(f[_MOST_B], f[3])
     is_apart = f[0] * f[0] > _APART * pairs * f[2] or f[1] * f[1] > _APART * pairs * f[3]
     is_worn = f[2] < _SHARE * f[_MOST_A] or f[3] < _SHARE * f[_MOST_B]
     if is_rebuild_due(i) or is_apart or is_worn or not math.isfinite(f[2] + f[3]):
         products_of(f, i, k)
     if is_ready(i):
-        of_a, of_b = f[2] - f[0] * f[0] / pairs, f[3] - f[1] * f[1] / pairs
-        if of_a > 0.0 and of_b > 0.0:
-            found = ratio(f[4] - f[0] * f[1] / pairs, math.sqrt(of_a) * math.sqrt(of_b))
-            y[0] = min(1.0, max(-1.0, found)) if not math.isnan(found) else found
+        w[0], w[1], w[2], w[3], w[4], w[5] = f[4], f[3], f[2], f[1], f[0], pairs
     return False
+
+
+@inlined
+def autocorr_finish(p, w, y):
+    of_ab, of_b, of_a, b, a, pairs = w[0], w[1], w[2], w[3], w[4], w[5]
+    of_a -= a * a / pairs
+    of_b -= b * b / pairs
+    found = ratio(of_ab - a * b / pairs, math.sqrt(of_a) * math.sqrt(of_b))
+    limited = min(1.0, max(-1.0, found)) if not math.isnan(found) else math.nan
+    y[0] = limited if of_a > 0.0 and of_b > 0.0 else math.nan
 
 
 def _autocorr_start(values: Values) -> Start:
@@ -233,7 +265,8 @@ AUTOCORR = Kernel(
     name="autocorr", module=__name__, formula="Pearson's correlation of (x₋ₖ, x) over the w − k pairs inside the window",
     inputs=("x",), outputs=(Output("rho"),),
     parameters=(Parameter(name="k", kind="int", default=1, low=1, help="observations"), *window_parameter(fewest=3)),
-    step=autocorr_step, start=_autocorr_start, grow=growing(_CORR), first="w", oracle="np.corrcoef(x[k:], x[:-k])",
+    step=autocorr_step, finish=autocorr_finish, left=6, start=_autocorr_start, grow=growing(_CORR), first="w",
+    oracle="np.corrcoef(x[k:], x[:-k])",
     differs="Both ends have their own mean and variance, as Pearson's; the textbook's estimate divides by those of all w.",
 )  # fmt: skip
 

@@ -17,21 +17,28 @@ from oneprice.compute.kernels.windows import MOMENTS, mean_of, moments_add, no_o
 
 
 @inlined
+def log_price(p, x, z):
+    """NaN of what is no price."""
+    found = log(x[0])
+    z[0] = found if math.isfinite(found) else math.nan
+
+
+@inlined
 def log_returns_step(f, i, p, t, x, y):
-    price = x[0]
-    if not (math.isfinite(price) and price > 0.0):
-        y[0] = math.nan
+    y[0] = math.nan
+    if math.isnan(x[0]):
         return False
-    log_price = log(price)
-    y[0] = log_price - f[0] if i[0] else math.nan
-    f[0] = log_price
+    if i[0]:
+        y[0] = x[0] - f[0]
+    f[0] = x[0]
     i[0] = 1
     return False
 
 
 LOG_RETURNS = Kernel(
     name="log_returns", module=__name__, formula="r = ln(p / p₋₁), p₋₁ the last valid price", inputs=("p",),
-    outputs=(Output("r"),), step=log_returns_step, start=lambda values: plain(1, 1), first="2",
+    outputs=(Output("r"),), prepare=log_price, prepared=1, step=log_returns_step, start=lambda values: plain(1, 1),
+    registers=(1, 1), first="2",
     oracle="np.diff(np.log)",
     differs="A bad price gives no return, and the last good one is kept across batches: 0 would invent a return.",
 )  # fmt: skip
@@ -73,7 +80,8 @@ WELFORD_MEAN_VAR = Kernel(
     formula="δ = x − μ; n += 1; μ += δ/n; M += δ(x − μ); var = M/(n − ddof)", inputs=("x",),
     outputs=(Output("count"), Output("mean"), Output("var"), Output("std")),
     parameters=(Parameter(name="ddof", kind="int", default=1, low=0, high=1),), step=welford_mean_var_step,
-    start=lambda values: plain(MOMENTS, 1, values["ddof"]), first="1 (var 2)", oracle="NumPy, pandas expanding",
+    start=lambda values: plain(MOMENTS, 1, values["ddof"]), registers=(MOMENTS, 1), first="1 (var 2)",
+    oracle="NumPy, pandas expanding",
     source="Welford 1962; merge: Chan, Golub & LeVeque 1983", merge=_merge_welford,
 )  # fmt: skip
 
@@ -138,7 +146,8 @@ EWMA = Kernel(
     name="ewma", module=__name__,
     formula="μ += α(x − μ), μ₁ = x₁; adjust: weighted mean with weights (1−α)^k; tau_s: α = 1 − e^(−Δt/τ)",
     inputs=("x",), outputs=(Output("mean"),), parameters=_FORGETTING, step=ewma_step,
-    start=lambda values: _forgetting(values, 2), first="1", oracle="pandas ewm(ignore_na=True)", source="Roberts 1959",
+    start=lambda values: _forgetting(values, 2), registers=(2, 2), first="1",
+    oracle="pandas ewm(ignore_na=True)", source="Roberts 1959",
     differs="RiskMetrics' 0.94 is the weight of the old value: α = 0.06.",
 )  # fmt: skip
 
@@ -175,7 +184,7 @@ EWCOV = Kernel(
     name="ewcov", module=__name__,
     formula="dx = x − μx, dy = y − μy; μ += α·d; c = (1−α)(c + α·dx·dy); unbiased c/(1−S), S = (1−α)²S + α²",
     inputs=("x", "y"), outputs=(Output("cov"), Output("cov_unbiased")), parameters=_FORGETTING[:-1],
-    step=ewcov_step, start=lambda values: _forgetting(values | {"adjust": False}, 4), first="2",
+    step=ewcov_step, start=lambda values: _forgetting(values | {"adjust": False}, 4), registers=(4, 2), first="2",
     oracle="pandas ewm.cov", source="Finch 2009",
     differs="Both means are those before the update, and the outer (1−α) is there.",
 )  # fmt: skip
@@ -207,7 +216,7 @@ def ewcorr_step(f, i, p, t, x, y):
 EWCORR = Kernel(
     name="ewcorr", module=__name__, formula="cxy/√(cxx·cyy)", inputs=("x", "y"), outputs=(Output("corr"),),
     parameters=_FORGETTING[:-1], step=ewcorr_step, start=lambda values: _forgetting(values | {"adjust": False}, 5),
-    first="2", oracle="pandas ewm.corr", source="Finch 2009",
+    registers=(5, 2), first="2", oracle="pandas ewm.corr", source="Finch 2009",
 )  # fmt: skip
 
 

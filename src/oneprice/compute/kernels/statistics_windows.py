@@ -27,6 +27,7 @@ from oneprice.compute.kernels.windows import (
     moments_replace,
     moments_row,
     no_output,
+    nothing_left,
     push,
     slot_at,
     turn,
@@ -137,13 +138,31 @@ def pair_covariance(f, n):
 
 
 @inlined
+def line_of(xx, xy, yy, x, y):
+    """Slope, intercept and r² of y on x, of sums of products around the means, and these; NaN where x does not move, r² NaN
+    where y does not."""
+    slope = xy / xx if xx > 0.0 else math.nan
+    r2 = min(1.0, slope * xy / yy) if yy > 0.0 and xx > 0.0 else math.nan
+    return slope, y - slope * x, r2
+
+
+@inlined
 def pair_line(f):
-    """Slope, intercept and r² of y on x; NaN where x does not move, r² NaN where y does not."""
-    if f[_X + 1] <= 0.0:
-        return math.nan, math.nan, math.nan
-    slope = f[_C] / f[_X + 1]
-    r2 = min(1.0, slope * f[_C] / f[_Y + 1]) if f[_Y + 1] > 0.0 else math.nan
-    return slope, mean_of(f, _Y) - slope * mean_of(f, _X), r2
+    return line_of(f[_X + 1], f[_C], f[_Y + 1], mean_of(f, _X), mean_of(f, _Y))
+
+
+PAIR_LEFT = 6
+
+
+@inlined
+def pair_leave(f, i, w):
+    """For `finish`: n, ȳ, x̄, the sums of products around them: xy, yy, xx."""
+    w[0], w[1], w[2], w[3], w[4], w[5] = i[COUNT], mean_of(f, _Y), mean_of(f, _X), f[_C], f[_Y + 1], f[_X + 1]
+
+
+@inlined
+def line_left(w):
+    return line_of(w[5], w[3], w[4], w[2], w[1])
 
 
 @inlined
@@ -182,58 +201,50 @@ def pair_row(f, i, t, a, b, ring=PAIR):
 
 
 @inlined
-def rolling_cov_step(f, i, p, t, x, y):
-    y[0] = math.nan
+def pair_step(f, i, p, t, x, w):
+    nothing_left(w)
     if not (math.isfinite(x[0]) and math.isfinite(x[1])):
         return False
     if pair_row(f, i, t, x[0], x[1]):
         return True
     if is_ready(i):
-        y[0] = pair_covariance(f, i[COUNT])
+        pair_leave(f, i, w)
     return False
 
 
 @inlined
-def rolling_corr_step(f, i, p, t, x, y):
-    y[0] = math.nan
-    if not (math.isfinite(x[0]) and math.isfinite(x[1])):
-        return False
-    if pair_row(f, i, t, x[0], x[1]):
-        return True
-    if is_ready(i) and f[_X + 1] > 0.0 and f[_Y + 1] > 0.0:
-        y[0] = min(1.0, max(-1.0, f[_C] / math.sqrt(f[_X + 1]) / math.sqrt(f[_Y + 1])))
-    return False
+def rolling_cov_finish(p, w, y):
+    y[0] = w[3] / (w[0] - 1.0)
 
 
 @inlined
-def rolling_beta_step(f, i, p, t, x, y):
-    no_output(y)
-    if not (math.isfinite(x[0]) and math.isfinite(x[1])):
-        return False
-    if pair_row(f, i, t, x[0], x[1]):
-        return True
-    if is_ready(i):
-        y[0], y[1], y[2] = pair_line(f)
-    return False
+def rolling_corr_finish(p, w, y):
+    found = min(1.0, max(-1.0, w[3] / math.sqrt(w[5]) / math.sqrt(w[4])))
+    y[0] = found if w[5] > 0.0 and w[4] > 0.0 else math.nan
 
 
-def _pairs(name: str, outputs: tuple[str, ...], formula: str, step: Any, oracle: str) -> Kernel:
+@inlined
+def rolling_beta_finish(p, w, y):
+    y[0], y[1], y[2] = line_left(w)
+
+
+def _pairs(name: str, outputs: tuple[str, ...], formula: str, finish: Any, oracle: str) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x", "y"),
         outputs=tuple(Output(one) for one in outputs),
-        parameters=window_parameter(fewest=2), step=step,
+        parameters=window_parameter(fewest=2), step=pair_step, finish=finish, left=PAIR_LEFT,
         start=lambda values: windowed(values, own=PAIR, columns=2, fewest=2), grow=growing(PAIR, 2), first="w",
         oracle=oracle,
     )  # fmt: skip
 
 
-ROLLING_COV = _pairs("rolling_cov", ("cov",), "Σ(x−⟨x⟩)(y−⟨y⟩)/(w−1)", rolling_cov_step, "pandas rolling.cov")
+ROLLING_COV = _pairs("rolling_cov", ("cov",), "Σ(x−⟨x⟩)(y−⟨y⟩)/(w−1)", rolling_cov_finish, "pandas rolling.cov")
 ROLLING_CORR = _pairs(
-    "rolling_corr", ("corr",), "cov(x, y)/√(var x·var y)", rolling_corr_step, "pandas rolling.corr, np.corrcoef"
+    "rolling_corr", ("corr",), "cov(x, y)/√(var x·var y)", rolling_corr_finish, "pandas rolling.corr, np.corrcoef"
 )
 ROLLING_BETA = _pairs(
     "rolling_beta", ("beta", "alpha", "r2"), "y on x: β = cov/var x, α = ȳ − βx̄, r² = cov²/(var x·var y)",
-    rolling_beta_step, "np.polyfit, statsmodels RollingOLS",
+    rolling_beta_finish, "np.polyfit, statsmodels RollingOLS",
 )  # fmt: skip
 
 

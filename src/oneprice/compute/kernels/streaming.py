@@ -22,7 +22,7 @@ from oneprice.compute.kernels.definition import (
     Values,
     decoded,
 )
-from oneprice.compute.kernels.generated import answers_of, rows_of
+from oneprice.compute.kernels.generated import answers_of, is_by_column, rows_of
 from oneprice.compute.kernels.registry import find
 
 Outputs = dict[str, NDArray[Any]]
@@ -57,6 +57,7 @@ class Streaming:
         self.outputs = self.kernel.outputs_of(values)
         self._values = values
         self._f, self._i, self._p, self._by_time = start
+        assert self.kernel.registers in (None, (len(self._f), len(self._i))), self.kernel.name
         self._run = rows_of(self.kernel) if self.kernel.ready is None else answers_of(self.kernel)
         self._last_ns = -(1 << 63)
 
@@ -76,12 +77,13 @@ class Streaming:
             y = self._all_answers(times_between(times, 0, count), stacked(parts, 0, count))
             return {output.name: typed(output, y[:, k]).copy() for k, output in enumerate(self.outputs)}
         found = {output.name: np.empty(count, dtype=output.kind) for output in self.outputs}
-        is_one = len(self.outputs) == 1 and self.outputs[0].kind == "float64"  # it is its own row
+        is_one = len(self.outputs) == 1 and self.outputs[0].kind == "float64"  # it is written where it stays
         for begin, end in blocks(count, sum(part[:1].size for part in parts) + len(self.outputs)):
-            y = found[self.outputs[0].name][begin:end, None] if is_one else np.empty((end - begin, len(self.outputs)))
-            self._all_rows(times_between(times, begin, end), stacked(parts, begin, end), y)
-            for k, output in enumerate(() if is_one else self.outputs):
-                found[output.name][begin:end] = typed(output, y[:, k])
+            size = (end - begin) * len(self.outputs)
+            y = found[self.outputs[0].name][begin:end] if is_one else np.empty(size)
+            self._all_rows(times_between(times, begin, end), laid_out(self.kernel, parts, begin, end), y)
+            for output, column in zip(() if is_one else self.outputs, y.reshape(len(self.outputs), -1), strict=False):
+                found[output.name][begin:end] = typed(output, column)
         return found
 
     def save(self) -> bytes:
@@ -121,8 +123,8 @@ class Streaming:
     def _all_rows(self, times: Ints, x: Floats, y: Floats) -> None:
         done = 0
         while True:
-            done += self._run(self._f, self._i, self._p, times[done:], x[done:], y[done:])
-            if done == len(x):
+            done = self._run(self._f, self._i, self._p, times, x, y, done)
+            if done == len(times):
                 return
             assert self.kernel.grow is not None, self.kernel.name
             self._f, self._i = self.kernel.grow(self._f, self._i)
@@ -197,6 +199,16 @@ def times_between(times: Ints | None, begin: int, end: int) -> Ints:
     if times is not None:
         return times[begin:end]
     return _NO_TIMES[: end - begin] if end - begin <= _BLOCK else np.zeros(end - begin, dtype=np.int64)
+
+
+def laid_out(kernel: Kernel, parts: Sequence[Floats], begin: int, end: int) -> Floats:
+    """Rows as `rows_of` takes them, in one dimension; a single column is its own, as in `stacked`."""
+    if len(parts) == 1 or not is_by_column(kernel):
+        return stacked(parts, begin, end).reshape(-1)
+    x = np.empty((len(parts), end - begin))
+    for row, part in zip(x, parts, strict=True):
+        row[:] = part[begin:end]
+    return x.reshape(-1)
 
 
 def stacked(parts: Sequence[Floats], begin: int, end: int) -> Floats:

@@ -12,7 +12,7 @@ from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Par
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.rows import finite
-from oneprice.compute.kernels.shapes import POWERS, powers_row
+from oneprice.compute.kernels.shapes import POWERS, POWERS_LEFT, central_moments, powers_step
 from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_row
 from oneprice.compute.kernels.windows import COUNT, growing, is_ready, no_output, window_parameter, windowed
 
@@ -79,35 +79,21 @@ _SIXTH = 1.0 / 6.0
 
 
 @inlined
-def cornish_fisher_var_step(f, i, p, t, x, y):
-    """f: as of rolling_skew; p: the normal quantile, what skewness, kurtosis and skewness² add to it."""
-    no_output(y)
-    if not math.isfinite(x[0]):
-        return False
-    if powers_row(f, i, t, x[0]):
-        return True
-    if not is_ready(i):
-        return False
-    n = float(i[COUNT])
-    share = 1.0 / n
-    mean, m2, m3, m4 = f[0] * share, f[1] * share, f[2] * share, f[3] * share
-    m4 -= mean * (4.0 * m3 - mean * (6.0 * m2 - 3.0 * mean * mean))
-    m3 -= mean * (3.0 * m2 - 2.0 * mean * mean)
-    m2 -= mean * mean
-    if not m2 > 0.0:
-        return False
+def cornish_fisher_var_finish(p, w, y):
+    """p: the normal quantile, what skewness, kurtosis and skewness² add to it."""
+    n, mean, m2, m3, m4 = central_moments(w)
     unit = 1.0 / math.sqrt(m2)
     square = unit * unit
     skew, kurt = m3 * square * unit, m4 * square * square - 3.0
     stretched = p[0] + p[1] * skew + p[2] * kurt - p[3] * skew * skew
-    at_risk = 0.0 - (f[4] + mean + stretched * math.sqrt(m2 * n / (n - 1.0)))
-    if math.isfinite(at_risk):
-        # z' rises everywhere where its slope in z, bend·z² + skew/3·z + level, has no root and is above 0
-        squared = skew * skew
-        bend, level = 0.125 * kurt - _SIXTH * squared, 1.0 - 0.125 * kurt + 5.0 / 6.0 * _SIXTH * squared
-        is_rising = bend >= 0.0 and level > 0.0 and squared <= 36.0 * bend * level
-        y[0], y[1] = at_risk, 1.0 if is_rising else 0.0
-    return False
+    at_risk = 0.0 - (w[0] + mean + stretched * math.sqrt(m2 * n / (n - 1.0)))
+    # z' rises everywhere where its slope in z, bend·z² + skew/3·z + level, has no root and is above 0
+    squared = skew * skew
+    bend, level = 0.125 * kurt - _SIXTH * squared, 1.0 - 0.125 * kurt + 5.0 / 6.0 * _SIXTH * squared
+    is_rising = bend >= 0.0 and level > 0.0 and squared <= 36.0 * bend * level
+    is_found = m2 > 0.0 and math.isfinite(at_risk)
+    y[0] = at_risk if is_found else math.nan
+    y[1] = (1.0 if is_rising else 0.0) if is_found else math.nan
 
 
 def _cornish_fisher_start(values: Values) -> Start:
@@ -121,7 +107,8 @@ CORNISH_FISHER_VAR = Kernel(
     formula="−(μ + z'σ), z' = z + (z²−1)S/6 + (z³−3z)K/24 − (2z³−5z)S²/36, z = Φ⁻¹(α), S skewness, K excess kurtosis",
     inputs=("r",),
     outputs=(Output("var"), Output("valid", "int8", help="1: z' rises with z, so that it is a quantile")),
-    parameters=(*window_parameter(250, fewest=2), _ALPHA), step=cornish_fisher_var_step,
+    parameters=(*window_parameter(250, fewest=2), _ALPHA), step=powers_step,
+    finish=cornish_fisher_var_finish, left=POWERS_LEFT,
     start=_cornish_fisher_start, grow=growing(POWERS), first="w", oracle="SciPy skew, kurtosis",
     source="Cornish & Fisher 1938; Maillard 2012",
     differs="S and K are the sample's (biased, as SciPy's by default) and go into the expansion as they are: what it describes"

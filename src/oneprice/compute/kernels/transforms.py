@@ -95,12 +95,8 @@ def boxcox_step(f, i, p, t, x, y):
 @inlined
 def yeo_johnson_step(f, i, p, t, x, y):
     value = x[0]
-    if not math.isfinite(value):
-        y[0] = math.nan
-    elif value >= 0.0:
-        y[0] = power_of(log1p(value), p[0])
-    else:
-        y[0] = -power_of(log1p(-value), 2.0 - p[0])
+    found = math.copysign(power_of(log1p(abs(value)), p[0] if value >= 0.0 else 2.0 - p[0]), value)
+    y[0] = found if math.isfinite(value) else math.nan
     return False
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from oneprice.compute.kernels.definition import Kernel, Output, Parameter
+from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, log
-from oneprice.compute.kernels.rows import plain
+from oneprice.compute.kernels.rows import finite, plain
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
@@ -28,12 +28,14 @@ from oneprice.compute.kernels.windows import (
     moments_remove,
     moments_replace,
     no_output,
+    nothing_left,
     push,
     slot_at,
     sum_add,
     sum_clear,
     sum_is_worn,
     sum_of,
+    sum_replace,
     sum_row,
     total_of,
     turn,
@@ -156,22 +158,30 @@ def medrv_step(f, i, p, t, x, y):
     no_output(y)
     if not math.isfinite(r * r):
         return False
-    while is_due(i, t):
-        oldest = f[_RETURNS + drop(i)]
-        if i[COUNT] > 0:
-            second = f[_RETURNS + slot_at(i, 0)]
-            add_to(f, SUM, -squared_minimum(oldest, second))
-            if i[COUNT] > 1:
-                add_to(f, 0, -squared_median(oldest, second, f[_RETURNS + slot_at(i, 1)]))
-    if is_full(i):
-        return True
-    f[_RETURNS + push(i, t)] = r
     n = i[COUNT]
-    if n > 1:
-        before = f[_RETURNS + slot_at(i, n - 2)]
-        sum_add(f, SUM, squared_minimum(before, r))
-        if n > 2:
-            sum_add(f, 0, squared_median(f[_RETURNS + slot_at(i, n - 3)], before, r))
+    if is_turning(i):
+        oldest, second, third = f[_RETURNS + slot_at(i, 0)], f[_RETURNS + slot_at(i, 1)], f[_RETURNS + slot_at(i, 2)]
+        one_before, before = f[_RETURNS + slot_at(i, n - 2)], f[_RETURNS + slot_at(i, n - 1)]
+        sum_replace(f, 0, squared_median(oldest, second, third), squared_median(one_before, before, r))
+        sum_replace(f, SUM, squared_minimum(oldest, second), squared_minimum(before, r))
+        f[_RETURNS + turn(i)] = r
+    else:
+        while is_due(i, t):
+            oldest = f[_RETURNS + drop(i)]
+            if i[COUNT] > 0:
+                second = f[_RETURNS + slot_at(i, 0)]
+                add_to(f, SUM, -squared_minimum(oldest, second))
+                if i[COUNT] > 1:
+                    add_to(f, 0, -squared_median(oldest, second, f[_RETURNS + slot_at(i, 1)]))
+        if is_full(i):
+            return True
+        f[_RETURNS + push(i, t)] = r
+        n = i[COUNT]
+        if n > 1:
+            before = f[_RETURNS + slot_at(i, n - 2)]
+            sum_add(f, SUM, squared_minimum(before, r))
+            if n > 2:
+                sum_add(f, 0, squared_median(f[_RETURNS + slot_at(i, n - 3)], before, r))
     if is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM):
         sum_clear(f, 0)
         sum_clear(f, SUM)
@@ -220,7 +230,7 @@ RISKMETRICS_VOL = Kernel(
     name="riskmetrics_vol", module=__name__, formula="v = λv + (1−λ)r², v₁ = r₁²; vol = √v", inputs=("r",),
     outputs=(Output("vol", help="the forecast for the next row"), Output("var")),
     parameters=(Parameter(name="lambda_", kind="float", default=0.94, low=0.0, below=1.0, help="weight of the old value"),),
-    step=riskmetrics_vol_step, start=lambda values: plain(1, 1, values["lambda_"]), first="1",
+    registers=(1, 1), step=riskmetrics_vol_step, start=lambda values: plain(1, 1, values["lambda_"]), first="1",
     oracle="pandas ewm(alpha=0.06) of r²", source="RiskMetrics 1996",
     differs="0.94 is the weight of the old variance, and the mean is taken as zero.",
 )  # fmt: skip
@@ -240,91 +250,103 @@ def is_bar(opened, high, low, close):
     return is_range(high, low) and 0.0 < opened < math.inf and 0.0 < close < math.inf
 
 
-@inlined
-def root_of_mean(f, i, t, y, term):
-    """The term of a bar into the window; y[0] the root of the mean."""
-    if sum_row(f, i, t, term):
-        return True
-    if is_ready(i):
-        y[0] = root(total_of(f, 0) / i[COUNT])
-    return False
-
-
 _PER_RANGE = 1.0 / (4.0 * LN2)
 
 
 @inlined
-def parkinson_step(f, i, p, t, x, y):
-    y[0] = math.nan
-    if not is_range(x[0], x[1]):
-        return False
+def parkinson_term(p, x, z):
     log_range = log(x[0] / x[1])
-    return root_of_mean(f, i, t, y, log_range * log_range * _PER_RANGE)
+    z[0] = finite(log_range * log_range * _PER_RANGE) if is_range(x[0], x[1]) else math.nan
 
 
 @inlined
-def garman_klass_step(f, i, p, t, x, y):
-    y[0] = math.nan
-    if not is_bar(x[0], x[1], x[2], x[3]):
-        return False
+def garman_klass_term(p, x, z):
     log_range, gain = log(x[1] / x[2]), log(x[3] / x[0])
-    return root_of_mean(f, i, t, y, 0.5 * log_range * log_range - (2.0 * LN2 - 1.0) * gain * gain)
+    term = 0.5 * log_range * log_range - (2.0 * LN2 - 1.0) * gain * gain
+    z[0] = finite(term) if is_bar(x[0], x[1], x[2], x[3]) else math.nan
 
 
 @inlined
-def rogers_satchell_term(opened, high, low, gain):
+def rogers_satchell(opened, high, low, gain):
     """ln(H/C)ln(H/O) + ln(L/C)ln(L/O), all from the open; gain = ln(C/O)."""
     up, down = log(high / opened), log(low / opened)
     return up * (up - gain) + down * (down - gain)
 
 
 @inlined
-def rogers_satchell_step(f, i, p, t, x, y):
-    y[0] = math.nan
-    if not is_bar(x[0], x[1], x[2], x[3]):
+def rogers_satchell_term(p, x, z):
+    term = rogers_satchell(x[0], x[1], x[2], log(x[3] / x[0]))
+    z[0] = finite(term) if is_bar(x[0], x[1], x[2], x[3]) else math.nan
+
+
+@inlined
+def mean_step(f, i, p, t, x, w):
+    """The term of a bar into the window (NaN: it cannot be used). What is left: their sum and number."""
+    nothing_left(w)
+    if math.isnan(x[0]):
         return False
-    return root_of_mean(f, i, t, y, rogers_satchell_term(x[0], x[1], x[2], log(x[3] / x[0])))
+    if sum_row(f, i, t, x[0]):
+        return True
+    if is_ready(i):
+        w[0], w[1] = total_of(f, 0), i[COUNT]
+    return False
+
+
+@inlined
+def root_of_mean(p, w, y):
+    y[0] = root(w[0] / w[1])
 
 
 _STRAY = "A mean below zero, which only an open or close outside the range can cause, has no root: NaN."
 
 
-def _of_bars(name: str, inputs: str, formula: str, step: Any, source: str, alias: str, differs: str = _STRAY) -> Kernel:
+def _of_bars(name: str, inputs: str, formula: str, term: Any, source: str, alias: str, differs: str = _STRAY) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=tuple(inputs), outputs=(Output("vol", help="of one bar"),),
-        parameters=window_parameter(20), step=step, start=lambda values: windowed(values, own=SUM), grow=growing(SUM),
-        first="w", oracle="closed form", source=source, differs=differs, aliases=(alias,),
+        parameters=window_parameter(20), prepare=term, prepared=1, step=mean_step, finish=root_of_mean, left=2,
+        start=lambda values: windowed(values, own=SUM), grow=growing(SUM), first="w",
+        oracle="closed form", source=source, differs=differs, aliases=(alias,),
     )  # fmt: skip
 
 
 PARKINSON = _of_bars(
-    "parkinson", "HL", "vol = √(⟨ln²(H/L)⟩/(4 ln 2))", parkinson_step, "Parkinson 1980", "parkinson_vol",
+    "parkinson", "HL", "vol = √(⟨ln²(H/L)⟩/(4 ln 2))", parkinson_term, "Parkinson 1980", "parkinson_vol",
     "No drift is allowed for, and the range of few trades is too small.",
 )  # fmt: skip
 GARMAN_KLASS = _of_bars(
-    "garman_klass", "OHLC", "vol = √⟨½ln²(H/L) − (2 ln 2 − 1)ln²(C/O)⟩", garman_klass_step,
+    "garman_klass", "OHLC", "vol = √⟨½ln²(H/L) − (2 ln 2 − 1)ln²(C/O)⟩", garman_klass_term,
     "Garman & Klass 1980", "gk_vol",
 )  # fmt: skip
 ROGERS_SATCHELL = _of_bars(
-    "rogers_satchell", "OHLC", "vol = √⟨ln(H/C)ln(H/O) + ln(L/C)ln(L/O)⟩; right under drift", rogers_satchell_step,
+    "rogers_satchell", "OHLC", "vol = √⟨ln(H/C)ln(H/O) + ln(L/C)ln(L/O)⟩; right under drift", rogers_satchell_term,
     "Rogers & Satchell 1991", "rogers_satchell_vol",
 )  # fmt: skip
 
-# f: moments of ln(O/C₋), moments of ln(C/O), sum of the Rogers-Satchell terms, the last close (0: none), ring of the three
+# f: moments of ln(O/C₋), moments of ln(C/O), sum of the Rogers-Satchell terms, ln of the last close (NaN: none), ring
 _GAIN, _RS, _CLOSE, _BARS = MOMENTS, 2 * MOMENTS, 2 * MOMENTS + SUM, 2 * MOMENTS + SUM + 1
 
 
 @inlined
-def yang_zhang_step(f, i, p, t, x, y):
-    opened, high, low, close = x[0], x[1], x[2], x[3]
-    y[0] = math.nan
-    if not is_bar(opened, high, low, close):
+def yang_zhang_terms(p, x, z):
+    """ln(C/O), the Rogers-Satchell term (NaN: the bar cannot be used), ln O, ln C."""
+    gain = log(x[3] / x[0])
+    term = rogers_satchell(x[0], x[1], x[2], gain)
+    z[0] = gain
+    z[1] = finite(term) if is_bar(x[0], x[1], x[2], x[3]) else math.nan
+    z[2], z[3] = log(x[0]), log(x[3])
+
+
+@inlined
+def yang_zhang_step(f, i, p, t, x, w):
+    """What is left: the sums of squares of both moments, the sum of the terms, n."""
+    gain, term, log_open, log_close = x[0], x[1], x[2], x[3]
+    nothing_left(w)
+    if math.isnan(term):
         return False
-    if f[_CLOSE] == 0.0:
-        f[_CLOSE] = close
+    if math.isnan(f[_CLOSE]):
+        f[_CLOSE] = log_close
         return False
-    jump, gain = log(opened / f[_CLOSE]), log(close / opened)
-    term = rogers_satchell_term(opened, high, low, gain)
+    jump = log_open - f[_CLOSE]
     if is_turning(i):
         slot = _BARS + 3 * turn(i)
         moments_replace(f, 0, i[COUNT], f[slot], jump)
@@ -341,26 +363,38 @@ def yang_zhang_step(f, i, p, t, x, y):
         slot = _BARS + 3 * push(i, t)
         moments_add(f, 0, i[COUNT], jump)
         moments_add(f, _GAIN, i[COUNT], gain)
-    f[_CLOSE] = close
+    f[_CLOSE] = log_close
     f[slot], f[slot + 1], f[slot + 2] = jump, gain, term
     sum_add(f, _RS, term)
     if is_rebuild_due(i) or moments_are_worn(f, 0) or moments_are_worn(f, _GAIN) or sum_is_worn(f, _RS):
         moments_of(f, 0, i, _BARS, 3, 0)
         moments_of(f, _GAIN, i, _BARS, 3, 1)
         sum_of(f, _RS, i, _BARS, 3, 2)
-    n = i[COUNT]
     if is_ready(i):
-        share = 0.34 / (1.34 + (n + 1) / (n - 1))
-        y[0] = root((f[1] + share * f[_GAIN + 1]) / (n - 1) + (1.0 - share) * total_of(f, _RS) / n)
+        w[0], w[1], w[2], w[3] = f[1], f[_GAIN + 1], total_of(f, _RS), i[COUNT]
     return False
+
+
+@inlined
+def yang_zhang_finish(p, w, y):
+    n = w[3]
+    share = 0.34 / (1.34 + (n + 1.0) / (n - 1.0))
+    y[0] = root((w[0] + share * w[1]) / (n - 1.0) + (1.0 - share) * w[2] / n)
+
+
+def _yang_zhang_start(values: Values) -> Start:
+    start = windowed(values, own=_BARS, columns=3, fewest=2)
+    start.f[_CLOSE] = math.nan
+    return start
 
 
 YANG_ZHANG = Kernel(
     name="yang_zhang", module=__name__,
     formula="σ² = V_o + k·V_c + (1−k)V_rs; V_o = var ln(O/C₋), V_c = var ln(C/O), ddof 1; k = 0.34/(1.34 + (w+1)/(w−1))",
     inputs=("O", "H", "L", "C"), outputs=(Output("vol", help="of one bar"),), parameters=window_parameter(20, fewest=2),
-    step=yang_zhang_step, start=lambda values: windowed(values, own=_BARS, columns=3, fewest=2),
-    grow=growing(_BARS, 3), first="w+1", oracle="closed form", source="Yang & Zhang 2000",
+    prepare=yang_zhang_terms, prepared=4, step=yang_zhang_step, finish=yang_zhang_finish, left=4,
+start=_yang_zhang_start, grow=growing(_BARS, 3),
+    first="w+1", oracle="closed form", source="Yang & Zhang 2000",
     differs="w bars that each have one before them: V_o has as many values as V_c. In a 24/7 market V_o ≈ 0.",
 )  # fmt: skip
 
@@ -398,7 +432,7 @@ ATR = Kernel(
     name="atr", module=__name__,
     formula="tr = max(H−L, |H−C₋|, |L−C₋|); atr: the mean of the first n, then ((n−1)·atr + tr)/n", inputs=("H", "L", "C"),
     outputs=(Output("atr"), Output("tr")), parameters=(Parameter(name="n", kind="int", default=14, low=1, help="bars"),),
-    step=atr_step, start=lambda values: plain(2, 1, values["n"]), first="n+1 bars (tr 2)", oracle="TA-Lib",
+    registers=(2, 1), step=atr_step, start=lambda values: plain(2, 1, values["n"]), first="n+1 bars (tr 2)", oracle="TA-Lib",
     source="Wilder 1978",
     differs="The first bar has no close before it, so no true range; the average starts with the mean, not the first one.",
 )  # fmt: skip

@@ -17,6 +17,7 @@ HEAD, COUNT, CAPACITY, SIZE, SPAN, REMOVED, FEWEST, SEEN = range(8)
 TIMES = 8  # places of a windowed kernel's own integers stand from here; the times of the ring behind them
 REBUILD_EVERY = 4_096  # removals, after which what was kept by adding and removing is made anew from the ring
 _FIRST_CAPACITY = 64
+_PLACE = (1 << 48) - 1  # slots are below: by this the compiler knows that one is not negative, and asks no more
 
 
 def window_parameter(default: int | str = 100, *, name: str = "w", fewest: int = 1) -> tuple[Parameter, Parameter]:
@@ -118,7 +119,7 @@ def is_turning(i):
 @inlined
 def turn(i):
     """The oldest row goes and the newest takes its slot; → the slot."""
-    slot = i[HEAD]
+    slot = i[HEAD] & _PLACE
     i[HEAD] = slot + 1 if slot + 1 < i[CAPACITY] else 0
     i[REMOVED] += 1
     return slot
@@ -149,6 +150,12 @@ def is_rebuild_due(i):
 def no_output(y):
     for k in range(y.shape[0]):
         y[k] = math.nan
+
+
+@inlined
+def nothing_left(w):
+    """For `finish`: a row without outputs."""
+    w[0] = math.nan
 
 
 # -- a sum that loses nothing: f[at] the sum, f[at + 1] what rounding left behind (Neumaier 1974; without a branch, as Knuth) --
@@ -193,6 +200,12 @@ def sum_add(f, at, term):
 
 
 @inlined
+def sum_replace(f, at, old, new):
+    replace_in(f, at, old, new)
+    f[at + 2] = max(f[at + 2], abs(new))
+
+
+@inlined
 def sum_clear(f, at):
     f[at], f[at + 1], f[at + 2] = 0.0, 0.0, 0.0
 
@@ -234,8 +247,7 @@ def sum_row(f, i, t, term, ring=SUM):
     """A term into a window that is its sum, at f[0], and a ring; → whether there was no room."""
     if is_turning(i):
         slot = ring + turn(i)
-        replace_in(f, 0, f[slot], term)
-        f[2] = max(f[2], abs(term))
+        sum_replace(f, 0, f[slot], term)
     else:
         while is_due(i, t):
             sums_drop(f, i, 0, ring)
