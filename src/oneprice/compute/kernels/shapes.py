@@ -127,8 +127,7 @@ def powers_step(f, i, p, t, x, w):
 def central_moments(w):
     """n, the mean's way from the origin, and the second to fourth moments around the mean."""
     n = w[5]
-    share = 1.0 / n
-    mean, m2, m3, m4 = w[4] * share, w[3] * share, w[2] * share, w[1] * share
+    mean, m2, m3, m4 = w[4] / n, w[3] / n, w[2] / n, w[1] / n
     m4 -= mean * (4.0 * m3 - mean * (6.0 * m2 - 3.0 * mean * mean))
     m3 -= mean * (3.0 * m2 - 2.0 * mean * mean)
     return n, mean, m2 - mean * mean, m3, m4
