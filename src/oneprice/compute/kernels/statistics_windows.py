@@ -34,6 +34,7 @@ from oneprice.compute.kernels.windows import (
     window_parameter,
     windowed,
 )
+from oneprice.compute.uncounted import piece
 
 # -- one window -------------------------------------------------------------------------------------------------------
 
@@ -213,8 +214,15 @@ def pair_step(f, i, p, t, x, w):
 
 
 @inlined
-def rolling_cov_finish(p, w, y):
-    y[0] = w[3] / (w[0] - 1.0)
+def rolling_cov_step(f, i, p, t, x, y):
+    y[0] = math.nan
+    if not (math.isfinite(x[0]) and math.isfinite(x[1])):
+        return False
+    if pair_row(f, i, t, x[0], x[1]):
+        return True
+    if is_ready(i):
+        y[0] = pair_covariance(f, i[COUNT])
+    return False
 
 
 @inlined
@@ -228,23 +236,26 @@ def rolling_beta_finish(p, w, y):
     y[0], y[1], y[2] = line_left(w)
 
 
-def _pairs(name: str, outputs: tuple[str, ...], formula: str, finish: Any, oracle: str) -> Kernel:
+def _pairs(name: str, outputs: tuple[str, ...], formula: str, oracle: str, **how: Any) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x", "y"),
         outputs=tuple(Output(one) for one in outputs),
-        parameters=window_parameter(fewest=2), step=pair_step, finish=finish, left=PAIR_LEFT,
+        parameters=window_parameter(fewest=2),
         start=lambda values: windowed(values, own=PAIR, columns=2, fewest=2), grow=growing(PAIR, 2), first="w",
-        oracle=oracle,
+        oracle=oracle, **how,
     )  # fmt: skip
 
 
-ROLLING_COV = _pairs("rolling_cov", ("cov",), "Σ(x−⟨x⟩)(y−⟨y⟩)/(w−1)", rolling_cov_finish, "pandas rolling.cov")
+ROLLING_COV = _pairs(
+    "rolling_cov", ("cov",), "Σ(x−⟨x⟩)(y−⟨y⟩)/(w−1)", "pandas rolling.cov", step=rolling_cov_step
+)  # fmt: skip
 ROLLING_CORR = _pairs(
-    "rolling_corr", ("corr",), "cov(x, y)/√(var x·var y)", rolling_corr_finish, "pandas rolling.corr, np.corrcoef"
-)
+    "rolling_corr", ("corr",), "cov(x, y)/√(var x·var y)", "pandas rolling.corr, np.corrcoef",
+    step=pair_step, finish=rolling_corr_finish, left=PAIR_LEFT,
+)  # fmt: skip
 ROLLING_BETA = _pairs(
     "rolling_beta", ("beta", "alpha", "r2"), "y on x: β = cov/var x, α = ȳ − βx̄, r² = cov²/(var x·var y)",
-    rolling_beta_finish, "np.polyfit, statsmodels RollingOLS",
+    "np.polyfit, statsmodels RollingOLS", step=pair_step, finish=rolling_beta_finish, left=PAIR_LEFT,
 )  # fmt: skip
 
 
@@ -277,17 +288,28 @@ def sorted_remove(f, n, value):
         f[k] = f[k + 1]
 
 
+_COUNTED = 512  # so many values are sooner compared all, side by side, than halved one after the other
+
+
 @inlined
 def sorted_replace(f, n, old, new):
     """One of n sorted values for another: only those between the two move."""
-    place, wanted = sorted_place(f, n, old), sorted_place(f, n, new)
+    if n <= _COUNTED:
+        place, wanted = 0, 0
+        for k in range(n):
+            place += f[k] < old
+            wanted += f[k] < new
+    else:
+        place, wanted = sorted_place(f, n, old), sorted_place(f, n, new)
     if wanted > place:
-        for k in range(place, wanted - 1):
-            f[k] = f[k + 1]
+        between = piece(f, place, wanted)
+        for k in range(wanted - place - 1):
+            between[k] = between[k + 1]
         f[wanted - 1] = new
     else:
-        for k in range(place, wanted, -1):
-            f[k] = f[k - 1]
+        between = piece(f, wanted, place + 1)
+        for k in range(place - wanted, 0, -1):
+            between[k] = between[k - 1]
         f[wanted] = new
 
 
