@@ -221,15 +221,14 @@ def clock_skew_align_step(f, i, p, t, x, y):
         y[0] = -f[_RING + i[HEAD]]
         return False
     probes = np.int64(p[1])
-    at = 2 * (i[_PROBES] % probes)
-    f[at + 1] = float(t - sent)
-    f[at] = 0.5 * f[at + 1] - behind
+    place = i[_PROBES] % probes
+    best = 2 * place
+    f[best + 1] = float(t - sent)
+    f[best] = 0.5 * f[best + 1] - behind
     i[_PROBES] += 1
-    best = at
-    for k in range(1, min(i[_PROBES], probes)):
-        at = 2 * ((i[_PROBES] - 1 - k) % probes)
-        if f[at + 1] < f[best + 1]:
-            best = at
+    for _ in range(1, min(i[_PROBES], probes)):
+        place = place - 1 if place > 0 else probes - 1
+        best = 2 * place if f[2 * place + 1] < f[best + 1] else best
     y[0], y[2] = f[best], 0.5 * f[best + 1]
     return False
 
