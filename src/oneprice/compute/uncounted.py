@@ -48,7 +48,7 @@ def piece(typing, held, begin, end):
     def view(context, builder, signature, arguments):
         seen = context.make_array(held)(context, builder, value=arguments[0])
         begin, end = arguments[1:]
-        return _made(context, builder, held, builder.gep(seen.data, [begin]), builder.sub(end, begin), 1)
+        return _made(context, builder, held, builder.gep(seen.data, [begin]), builder.sub(end, begin))
 
     return held(held, types.intp, types.intp), view
 
@@ -63,20 +63,23 @@ def on_stack(typing, count, kind):
     def room(context, builder, signature, arguments):
         data = cgutils.alloca_once(builder, ir.ArrayType(context.get_data_type(array.dtype), count.literal_value))
         first = builder.gep(data, [cgutils.int32_t(0), cgutils.int32_t(0)])
-        return _made(context, builder, array, first, context.get_constant(types.intp, count.literal_value), 1)
+        return _made(context, builder, array, first, context.get_constant(types.intp, count.literal_value))
 
     return array(count, kind), room
 
 
-def _made(context, builder, array, data, length, apart):
-    """An array of one dimension at `data`, of which no reference is counted; numbers `apart` places apart."""
+def _made(context, builder, array, data, length):
+    """An array of one dimension at `data`, of which no reference is counted."""
     made = context.make_array(array)(context, builder)
     size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
     made.data, made.itemsize, made.nitems = data, size, length
     made.shape = builder.insert_value(made.shape, length, 0)
-    made.strides = builder.insert_value(made.strides, builder.mul(size, apart) if apart != 1 else size, 0)
+    made.strides = builder.insert_value(made.strides, size, 0)
     made.meminfo, made.parent = made.meminfo.type(None), made.parent.type(None)
     return made._getvalue()
+
+
+_DATA = ".4"  # of an array's parts, which Numba hands over one by one, the one that points at its numbers
 
 
 @_intrinsic
@@ -86,7 +89,7 @@ def apart(typing):
 
     def promise(context, builder, signature, arguments):
         for argument in builder.function.args:
-            if argument.type.is_pointer and argument.name.endswith(".4"):
+            if argument.type.is_pointer and argument.name.endswith(_DATA):
                 argument.add_attribute("noalias")
         return context.get_dummy_value()
 

@@ -1,18 +1,19 @@
 """What a kernel is: a compiled step over an explicit state, and everything that people, docs and tests need to know of it.
 
-A step is the only place in which a kernel's arithmetic stands:
+A kernel's arithmetic stands in its step, and nowhere else:
 
     step(f, i, p, t, x, y) -> bool
 
     f  float64[:]   state            i  int64[:]   state: counters, places, times
     p  float64[:]   parameters       t  int64      receive time of the row, ns
-    x  float64[:]   the row's inputs, in the order of `inputs`; a book comes last, as four blocks of levels
-    y  float64[:]   outputs, to be filled; NaN where there is none
+    x  lane         the row's inputs, in the order of `inputs`; a book comes last, as four blocks of levels
+    y  lane         outputs, to be filled; NaN where there is none
 
 It returns True when its state is too small for the row (a window in time that holds more rows than there is room for),
 having done nothing that doing the row again could not repeat; the caller enlarges the state (`grow`) and comes back. Rows
 with an input that cannot be used leave the state as it is and give NaN. Batch, incremental and fused forms call the same
-step, so they agree bit for bit however the rows are cut.
+step, so they agree bit for bit however the rows are cut. Lanes (`compute/lanes.py`) know an index and their length, no slices.
+What of a row needs no state may stand apart, in `prepare` and `finish` (`Kernel` says how): batches do it for many rows at once.
 
 Some kernels do not answer row by row: a bar is there when it ends, a label when its barrier is touched, and one row may end
 several. They have a second function, `ready(f, i, p, y) -> bool`, which writes the next answer that is due and says whether
