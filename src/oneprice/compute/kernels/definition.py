@@ -13,7 +13,8 @@ It returns True when its state is too small for the row (a window in time that h
 having done nothing that doing the row again could not repeat; the caller enlarges the state (`grow`) and comes back. Rows
 with an input that cannot be used leave the state as it is and give NaN. Batch, incremental and fused forms call the same
 step, so they agree bit for bit however the rows are cut. Lanes (`compute/lanes.py`) know an index and their length, no slices.
-What of a row needs no state may stand apart, in `prepare` and `finish` (`Kernel` says how): batches do it for many rows at once.
+What of a row needs no state may stand apart, in `prepare` and `finish` (`Kernel` says how): a batch does it for many rows at
+once.
 
 Some kernels do not answer row by row: a bar is there when it ends, a label when its barrier is touched, and one row may end
 several. They have a second function, `ready(f, i, p, y) -> bool`, which writes the next answer that is due and says whether

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 from oneprice.compute.kernels.definition import BOOK, Kernel
 from oneprice.compute.kernels.expressions import names_in, parsed, source_of
 
-_BLOCK = 240  # rows whose prepared and left numbers stay in the first cache; those of a power of two would share places
+_BLOCK = 240  # rows: what is prepared and left of so many stays in the first cache, where columns a power of two apart collide
 _ROWS = '''"""Generated: the rows of {name}."""
 import numpy as np
 from numba import njit
 from oneprice.compute.kernels.rows import copy
-from oneprice.compute.kernels.windows import no_output
 from oneprice.compute.lanes import lane
 from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {imports}
@@ -33,6 +32,7 @@ def run(f, i, p, t, x, y, done):
     apart()
     f, i, p, t, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(t), uncounted(x), uncounted(y)
     count = t.shape[0]
+    width, outputs = x.shape[0] // max(count, 1), y.shape[0] // max(count, 1)
 {body}    return done
 '''
 _SMALL = """    g, j = on_stack({floats}, f), on_stack({ints}, i)
@@ -103,10 +103,10 @@ def rows_of(kernel: Kernel) -> Any:
     `is_by_column` says, y column by column; `done` rows of them are done already.
 
     A block of rows is prepared, stepped through, finished: all but the steps without a state, so many rows at a time."""
-    outputs = len(kernel.outputs) if kernel.outputs_by is None else "y.shape[0] // count"
+    outputs = len(kernel.outputs) if kernel.outputs_by is None else "outputs"
     given, made = f"lane(x, done + k, {len(kernel.inputs)}, count)", f"lane(y, done + k, {outputs}, count)"
     if not is_by_column(kernel):
-        given = "lane(x, (done + k) * (x.shape[0] // count), x.shape[0] // count, 1)"
+        given = "lane(x, (done + k) * width, width, 1)"
     prepared, left = f"lane(z, k, {kernel.prepared}, {_BLOCK})", f"lane(w, k, {kernel.left}, {_BLOCK})"
     finished = f"lane(out, k, {outputs}, {_BLOCK})"
     body = _BLOCKS.format(

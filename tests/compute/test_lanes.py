@@ -1,0 +1,70 @@
+"""Lanes: rows of a table that is laid out column by column; and that what needs no state is computed for many rows at once."""
+
+from __future__ import annotations
+
+import re
+
+import numba
+import numpy as np
+import pytest
+
+from oneprice.compute.kernels.generated import rows_of
+from oneprice.compute.kernels.registry import find
+from oneprice.compute.kernels.streaming import Streaming, laid_out, parts_of
+from oneprice.compute.lanes import lane, whole
+from oneprice.compute.uncounted import on_stack, uncounted
+
+
+@numba.njit
+def turned(table, rows):
+    """Each row the other way round, times its length."""
+    held = uncounted(table)
+    for k in range(rows):
+        row = lane(held, k, held.shape[0] // rows, rows)
+        last = row.shape[0] - 1
+        for c in range(row.shape[0] // 2):
+            row[c], row[last - c] = row[last - c], row[c]
+        for c in range(row.shape[0]):
+            row[c] *= row.shape[0]
+
+
+def test_a_lane_is_a_row_of_the_table() -> None:
+    table = np.arange(15.0).reshape(3, 5)
+    expected = 3 * table[::-1]
+    turned(table.reshape(-1), 5)
+    np.testing.assert_array_equal(table, expected)
+
+
+@numba.njit
+def second_whole_number(table):
+    return whole(lane(table, 1, 2, 3))[1]
+
+
+def test_the_bits_of_a_lane_are_whole_numbers() -> None:
+    table = np.arange(10, 20, dtype=np.int64)
+    assert second_whole_number(table.view(np.float64)) == 14
+
+
+@numba.njit
+def summed_aside(values):
+    room = on_stack(4, values)
+    for k in range(4):
+        room[k] = values[k]
+    return room[0] + room[1] + room[2] + room[3]
+
+
+def test_numbers_on_the_stack_are_a_copy() -> None:
+    values = np.arange(4, dtype=np.int64)
+    assert summed_aside(values) == 6
+    assert values.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["cip_basis", "parkinson", "ou_half_life"])  # a step, what it prepares, what it leaves
+def test_what_needs_no_state_is_done_for_many_rows_at_once(name: str) -> None:
+    kernel, columns = find(name), {input: np.linspace(1.0, 2.0, 64) for input in find(name).inputs}
+    streaming = Streaming(kernel)
+    x = laid_out(kernel, parts_of(kernel, {}, columns), 0, 64)
+    run = numba.njit(rows_of(kernel).py_func, nogil=True, error_model="numpy")  # not from disk, where no source is kept
+    run(streaming._f, streaming._i, streaming._p, np.arange(64), x, np.empty(64 * len(streaming.outputs)), 0)
+    (compiled,) = run.inspect_llvm().values()
+    assert re.search(r"fdiv <\d+ x double>", compiled)
