@@ -157,6 +157,25 @@ def test_rows_that_cannot_be_used_are_as_if_they_were_not_there(kernel: Kernel, 
         assert is_none(column).all(), name
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("trade_sign", {"method": "tick"}), ("vpin", {"bucket_qty": 4.0, "classify": "bvc", "bar": "5s"}),
+        ("kelly_fraction", {}), ("risk_parity_weights", {"assets": 3}), ("exposure_limits", {"positions": 6, "gross": 3e4}),
+    ],
+)  # fmt: skip
+def test_inputs_that_are_not_read_may_be_anything(name: str, parameters: dict[str, Any]) -> None:
+    kernel, rng = KERNELS[name], np.random.default_rng(3)
+    unread = kernel.unread(kernel.values(parameters))
+    assert unread
+    columns, t = columns_of(kernel, rng, N), times(rng, N)
+    left = {input: column for input, column in columns.items() if input not in unread}
+    anything = {input: rng.normal(size=(N, 2, 2)) for input in unread}
+    same(
+        Streaming(kernel, **parameters).update(t, **anything, **left), Streaming(kernel, **parameters).update(t, **left)
+    )
+
+
 @every_row_kernel
 def test_a_step_writes_all_its_outputs(kernel: Kernel) -> None:
     """Whatever stands there before: in a pipeline that is the row before."""
@@ -247,9 +266,10 @@ def test_what_cannot_be_used_is_named(kernel: Kernel) -> None:
         Streaming(kernel, **short).update([5, 4, 4, 4, 4], **columns)
     with pytest.raises(KernelError, match=f"{kernel.inputs[0]} holds <U|{kernel.inputs[0]} holds object"):
         Streaming(kernel, **short).update(t, **(columns | {kernel.inputs[0]: np.array(["1"] * 5)}))
-    if len(kernel.inputs) > 1:
+    read = [name for name in kernel.inputs if name not in kernel.unread(kernel.values(short))]
+    if len(read) > 1:
         with pytest.raises(KernelError, match="differ in length"):
-            Streaming(kernel, **short).update(t[:4], **(columns | {kernel.inputs[-1]: columns[kernel.inputs[-1]][:4]}))
+            Streaming(kernel, **short).update(t[:4], **(columns | {read[-1]: columns[read[-1]][:4]}))
     wide = np.ones((5, 9, 2))
     with pytest.raises(KernelError, match=rf"{kernel.name}: {kernel.inputs[0]} has the shape \(5, 9, 2\); it must be "):
         Streaming(kernel, **short).update(t, **(columns | {kernel.inputs[0]: wide}))

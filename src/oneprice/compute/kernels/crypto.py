@@ -70,7 +70,7 @@ FUNDING_APR = Kernel(
     formula="apr = rate·8760/interval_h; apy = (1+rate)^(8760/interval_h) − 1; mean_apr over w",
     inputs=("rate", "interval_h"), outputs=(Output("apr"), Output("apy"), Output("mean_apr")),
     parameters=window_parameter(21), prepare=funding_rates, prepared=2, step=funding_apr_step,
-    start=lambda values: windowed(values, own=SUM), grow=growing(SUM),
+    start=lambda values: windowed(values, own=SUM), grow=growing(SUM), version=2,
     first="1 (mean w)", oracle="closed form, pandas rolling",
     differs="The interval is an input: venues change it from 8 h to 4 h or 1 h. A year has 8760 hours.",
 )  # fmt: skip

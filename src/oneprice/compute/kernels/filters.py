@@ -95,7 +95,7 @@ HP_FILTER = Kernel(
     parameters=(
         Parameter(name="lambda_", kind="float", default=1600.0, above=0.0, help="scales with (frequency ratio)⁴"),
     ),
-    step=hp_filter_step, start=lambda values: plain(7, 2, values["lambda_"]), registers=(7, 2), first="3",
+    step=hp_filter_step, start=lambda values: plain(7, 2, values["lambda_"]), registers=(7, 2), version=2, first="3",
     oracle="the end point of statsmodels hpfilter on the rows so far",
     source="Hodrick & Prescott 1997; Stock & Watson 1999; λ by frequency: Ravn & Uhlig 2002",
     differs="The common, two-sided form reads the future: every row of it changes with the next one.",

@@ -244,8 +244,8 @@ class _Joint:
         return Joined(moves, begin, len(self.names), kernel)
 
     def _moves(self, feature: Feature, kernel: Kernel, values: Values, name: str) -> list[Move]:
-        """Where one input of a kernel comes from; an input that may be left out, and is, is NaN."""
-        if name not in feature.sources and name in (*kernel.optional, *kernel.unread(values)):
+        """Where one input of a kernel comes from; one that is not read, or may be left out and is, is NaN."""
+        if name in kernel.unread(values) or (name not in feature.sources and name in kernel.optional):
             return [NOTHING]
         source = feature.sources.get(name, name)
         sources = (source,) if isinstance(source, str) else source

@@ -162,14 +162,16 @@ def parts_of(kernel: Kernel, values: Values, columns: Mapping[str, ArrayLike]) -
     for name in columns:
         if name not in kernel.inputs:
             raise KernelError(f"{kernel.name}: {name} is no input of it; its inputs are {', '.join(kernel.inputs)}")
-    length = len(np.asarray(next(iter(columns.values()), ())))
+    unread = kernel.unread(values)
+    read = {name: column for name, column in columns.items() if name not in unread}
+    length = len(np.asarray(next(iter(read.values()), ())))
     widths = kernel.widths(values)
     parts: list[Floats] = []
     for name in kernel.inputs:
         width = widths.get(name, -1 if name in kernel.alike else None)
-        if name in columns:
-            parts.append(_column(kernel, name, columns[name], width))
-        elif name in (*kernel.optional, *kernel.unread(values)):
+        if name in read:
+            parts.append(_column(kernel, name, read[name], width))
+        elif name in (*kernel.optional, *unread):
             nothing = np.broadcast_to(np.nan, (length, 4, 0) if name == BOOK else length)
             parts.append(_column(kernel, name, nothing, None))
         else:

@@ -393,7 +393,7 @@ YANG_ZHANG = Kernel(
     formula="σ² = V_o + k·V_c + (1−k)V_rs; V_o = var ln(O/C₋), V_c = var ln(C/O), ddof 1; k = 0.34/(1.34 + (w+1)/(w−1))",
     inputs=("O", "H", "L", "C"), outputs=(Output("vol", help="of one bar"),), parameters=window_parameter(20, fewest=2),
     prepare=yang_zhang_terms, prepared=4, step=yang_zhang_step, finish=yang_zhang_finish, left=4,
-start=_yang_zhang_start, grow=growing(_BARS, 3),
+start=_yang_zhang_start, grow=growing(_BARS, 3), version=2,
     first="w+1", oracle="closed form", source="Yang & Zhang 2000",
     differs="w bars that each have one before them: V_o has as many values as V_c. In a 24/7 market V_o ≈ 0.",
 )  # fmt: skip
