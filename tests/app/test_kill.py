@@ -15,7 +15,7 @@ from command import oneprice
 
 from oneprice.trading.ledger import Ledger
 
-POINTS = 6
+POINTS = 4
 START_WITHIN_S = 60
 
 

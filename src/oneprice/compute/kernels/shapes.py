@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -274,7 +275,7 @@ AUTOCORR = Kernel(
 # p: miller_madow, bins, edges (or none), c·ln c for small counts
 
 _EDGES = 3
-_TABLE = np.array([0.0, *(c * log(float(c)) for c in range(1, 1025))])
+_TABLE = np.array([0.0, *(float(c * Decimal(c).ln()) for c in range(1, 1025))])
 
 
 @inlined
