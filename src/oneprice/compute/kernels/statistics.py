@@ -10,7 +10,7 @@ import numpy as np
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, expm1, log
-from oneprice.compute.kernels.rows import plain
+from oneprice.compute.kernels.rows import finite, plain
 from oneprice.compute.kernels.windows import MOMENTS, mean_of, moments_add, no_output
 
 # -- log_returns ------------------------------------------------------------------------------------------------------
@@ -19,8 +19,7 @@ from oneprice.compute.kernels.windows import MOMENTS, mean_of, moments_add, no_o
 @inlined
 def log_price(p, x, z):
     """NaN of what is no price."""
-    found = log(x[0])
-    z[0] = found if math.isfinite(found) else math.nan
+    z[0] = finite(log(x[0]))
 
 
 @inlined

@@ -166,13 +166,6 @@ def line_left(w):
     return line_of(w[5], w[3], w[4], w[2], w[1])
 
 
-@inlined
-def pair_products(f, n):
-    """Σx², Σxy, Σy², not centered."""
-    a, b = mean_of(f, _X), mean_of(f, _Y)
-    return f[_X + 1] + n * a * a, f[_C] + n * a * b, f[_Y + 1] + n * b * b
-
-
 @outlined
 def pair_row_apart(f, i, t, a, b, ring):
     """Of a window that fills, or one in time."""

@@ -77,12 +77,14 @@ class Streaming:
             y = self._all_answers(times_between(times, 0, count), stacked(parts, 0, count))
             return {output.name: typed(output, y[:, k]).copy() for k, output in enumerate(self.outputs)}
         found = {output.name: np.empty(count, dtype=output.kind) for output in self.outputs}
-        is_one = len(self.outputs) == 1 and self.outputs[0].kind == "float64"  # it is written where it stays
         for begin, end in blocks(count, sum(part[:1].size for part in parts) + len(self.outputs)):
-            size = (end - begin) * len(self.outputs)
-            y = found[self.outputs[0].name][begin:end] if is_one else np.empty(size)
-            self._all_rows(times_between(times, begin, end), laid_out(self.kernel, parts, begin, end), y)
-            for output, column in zip(() if is_one else self.outputs, y.reshape(len(self.outputs), -1), strict=False):
+            rows = times_between(times, begin, end), laid_out(self.kernel, parts, begin, end)
+            if len(self.outputs) == 1 and self.outputs[0].kind == "float64":  # it is written where it stays
+                self._all_rows(*rows, found[self.outputs[0].name][begin:end])
+                continue
+            y = np.empty((len(self.outputs), end - begin))
+            self._all_rows(*rows, y.reshape(-1))
+            for output, column in zip(self.outputs, y, strict=True):
                 found[output.name][begin:end] = typed(output, column)
         return found
 
