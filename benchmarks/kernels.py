@@ -35,7 +35,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("t
 import kernel_world
 
 NEEDED: dict[str, dict[str, Any]] = {  # parameters without a default
-    "vpin": {"bucket_qty": 4.0}, "boxcox": {"lambda_": 0.3}, "yeo_johnson": {"lambda_": 0.3}, "volume_bars": {"volume": 20.0},
+    "vpin": {"bucket_qty": 250.0}, "boxcox": {"lambda_": 0.3}, "yeo_johnson": {"lambda_": 0.3}, "volume_bars": {"volume": 20.0},
     "dollar_bars": {"notional": 2_000.0}, "label_next_move": {"horizon": "20s"}, "ewcov_matrix": {"assets": 20},
     "ledoit_wolf_shrinkage": {"assets": 20}, "risk_parity_weights": {"assets": 3, "budgets": "given"},
     "exposure_limits": {"positions": 6, "gross": 3e4},

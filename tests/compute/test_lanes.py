@@ -11,7 +11,7 @@ import pytest
 from oneprice.compute.kernels.generated import rows_of
 from oneprice.compute.kernels.registry import find
 from oneprice.compute.kernels.streaming import Streaming, laid_out, parts_of
-from oneprice.compute.lanes import lane, whole
+from oneprice.compute.lanes import lane, split, whole
 from oneprice.compute.uncounted import on_stack, uncounted
 
 
@@ -59,12 +59,44 @@ def test_numbers_on_the_stack_are_a_copy() -> None:
     assert values.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["cip_basis", "parkinson", "ou_half_life"])  # a step, what it prepares, what it leaves
-def test_what_needs_no_state_is_done_for_many_rows_at_once(name: str) -> None:
+@numba.njit
+def counted_up(far, near, count, places):
+    """Each number raised by 1 at these places, one after the other; → what then stands there, all together."""
+    numbers, total = split(uncounted(near), uncounted(far), count), 0
+    for k in range(places.shape[0]):
+        numbers[places[k]] += 1
+    for k in range(far.shape[0]):
+        total = 10 * total + numbers[k]
+    return total
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_numbers_in_two_parts_are_one_array(count: int) -> None:
+    far, near = np.zeros(4, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    assert counted_up(far, near, count, np.array([0, 1, 1, 2, 2, 2, 3])) == 1231
+    assert [*near, *far[count:]] == [1, 2, 3, 1]
+    assert not far[:count].any()
+
+
+def compiled_of(name: str) -> str:
+    """The loop over rows of a kernel as LLVM leaves it; not from disk, where no source is kept."""
     kernel, columns = find(name), {input: np.linspace(1.0, 2.0, 64) for input in find(name).inputs}
     streaming = Streaming(kernel)
     x = laid_out(kernel, parts_of(kernel, {}, columns), 0, 64)
-    run = numba.njit(rows_of(kernel).py_func, nogil=True, error_model="numpy")  # not from disk, where no source is kept
+    run = numba.njit(rows_of(kernel).py_func, nogil=True, error_model="numpy")
     run(streaming._f, streaming._i, streaming._p, np.arange(64), x, np.empty(64 * len(streaming.outputs)), 0)
     (compiled,) = run.inspect_llvm().values()
-    assert re.search(r"fdiv <\d+ x double>", compiled)
+    return str(compiled)
+
+
+@pytest.mark.parametrize(
+    "name", ["kalman_1d", "sma", "rolling_std", "ofi", "twap"]
+)  # few numbers; windows of all kinds
+def test_what_a_state_holds_beside_its_ring_is_in_registers(name: str) -> None:
+    assert find(name).at_hand is not None
+    assert not re.search(r"alloca \[\d+ x (double|i64)\]", compiled_of(name))
+
+
+@pytest.mark.parametrize("name", ["cip_basis", "parkinson", "ou_half_life"])  # a step, what it prepares, what it leaves
+def test_what_needs_no_state_is_done_for_many_rows_at_once(name: str) -> None:
+    assert re.search(r"fdiv <\d+ x double>", compiled_of(name))

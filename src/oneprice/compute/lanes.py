@@ -1,4 +1,4 @@
-"""Rows of a table that is laid out column by column: numbers of one kind, the same way apart.
+"""Rows of a table that is laid out column by column, and numbers of which the first stand in registers.
 
 Numba's own arrays with strides compute addresses as whole numbers, through which LLVM no longer sees that two of them do not
 overlap, and each access asks for indices below zero. A lane is a pointer, a distance and a length, and asks nothing."""
@@ -54,31 +54,75 @@ def _place(context, builder, kind, value, k):
     return builder.gep(seen.data, [builder.mul(k, seen.apart)])
 
 
+class Split(types.Type):
+    """For compiled code only: `f[k]`, `f[k] = …`."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Split({dtype})")
+
+
+@extending.register_model(Split)
+class _SplitModel(extending.models.StructModel):
+    def __init__(self, manager, split):
+        pointer = types.CPointer(split.dtype)
+        super().__init__(manager, split, [("near", pointer), ("far", pointer), ("count", types.intp)])
+
+
+@_intrinsic
+def split(typing, near, far, count):
+    """The numbers of `far`, a C-contiguous array, of which the first `count` stand in `near`. Where the compiler sees on which
+    side of `count` a place is (which it does of places that are masked, and so not negative), it asks no more, and knows that
+    what is written on one side is not read on the other."""
+    kind = Split(far.dtype)
+
+    def make(context, builder, signature, arguments):
+        made = cgutils.create_struct_proxy(kind)(context, builder)
+        made.near, made.far = (
+            context.make_array(one)(context, builder, value=value).data
+            for one, value in zip((near, far), arguments, strict=False)
+        )
+        made.count = arguments[2]
+        return made._getvalue()
+
+    return kind(near, far, types.intp), make
+
+
+def _place_in_split(context, builder, kind, value, k):
+    seen = cgutils.create_struct_proxy(kind)(context, builder, value=value)
+    is_near = builder.icmp_signed("<", k, seen.count)
+    return builder.select(is_near, builder.gep(seen.near, [k]), builder.gep(seen.far, [k]))
+
+
 @infer_global(operator.getitem)
 class _Get(AbstractTemplate):
     def generic(self, args, kws):
-        if isinstance(args[0], Lane) and isinstance(args[1], types.Integer):
+        if isinstance(args[0], Lane | Split) and isinstance(args[1], types.Integer):
             return signature(args[0].dtype, args[0], types.intp)
         return None
-
-
-@lower_builtin(operator.getitem, Lane, types.Integer)
-def _get(context, builder, sig, arguments):
-    return builder.load(_place(context, builder, sig.args[0], *arguments))
 
 
 @infer_global(operator.setitem)
 class _Set(AbstractTemplate):
     def generic(self, args, kws):
-        if isinstance(args[0], Lane) and isinstance(args[1], types.Integer):
+        if isinstance(args[0], Lane | Split) and isinstance(args[1], types.Integer):
             return signature(types.none, args[0], types.intp, args[0].dtype)
         return None
 
 
-@lower_builtin(operator.setitem, Lane, types.Integer, types.Number)
-def _set(context, builder, sig, arguments):
-    builder.store(arguments[2], _place(context, builder, sig.args[0], *arguments[:2]))
-    return context.get_dummy_value()
+def _accessed(kind, place):
+    @lower_builtin(operator.getitem, kind, types.Integer)
+    def get(context, builder, sig, arguments):
+        return builder.load(place(context, builder, sig.args[0], *arguments))
+
+    @lower_builtin(operator.setitem, kind, types.Integer, types.Number)
+    def set_(context, builder, sig, arguments):
+        builder.store(arguments[2], place(context, builder, sig.args[0], *arguments[:2]))
+        return context.get_dummy_value()
+
+
+_accessed(Lane, _place)
+_accessed(Split, _place_in_split)
 
 
 @infer_getattr

@@ -307,7 +307,7 @@ def imbalance_bars_step(f, i, p, t, x, y):
     price, quantity, side = x[0], x[1], x[2]
     if not is_usable(price, quantity) or quantity == 0.0 or not math.isfinite(side):
         return False
-    sign = 1 if side > 0.0 else -1 if side < 0.0 else 0
+    sign = int(side > 0.0) - int(side < 0.0)
     if i[_TRADES] == 0:
         i[_FIRST], i[_SIGNS] = t, 0
         clear(f, _SIGNED, _UNSIGNED + 2)
@@ -367,8 +367,8 @@ IMBALANCE_BARS = Kernel(
         Parameter(name="max_n", kind="int", low=1, help="a bar ends with so many; 10 × expected_n where not given"),
         Parameter(name="halflife", kind="float", default=20.0, above=0.0, help="bars"),
     ),
-    step=imbalance_bars_step, ready=imbalance_bars_ready, needs_time=True, start=_imbalance_start, first="bar end",
-    oracle="naive loop", source="López de Prado 2018 ch. 2",
+    step=imbalance_bars_step, ready=imbalance_bars_ready, registers=(BAR + 7, 6), needs_time=True, start=_imbalance_start,
+    first="bar end", oracle="naive loop", source="López de Prado 2018 ch. 2",
     differs="The plain rule explodes or collapses: a bar has min_n to max_n trades. The first bar has expected_n trades and"
     " starts the expectations. A trade with s = 0 counts, without a side.",
 )  # fmt: skip

@@ -26,8 +26,8 @@ from oneprice.compute.kernels.rows import all_finite
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
+    Growing,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -68,7 +68,7 @@ def window_series(f, i, width):
 
 
 def _grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
-    return growing(0, len(f) // int(i[CAPACITY]))(f, i)
+    return Growing(0, len(f) // int(i[CAPACITY]))(f, i)
 
 
 def _fitting(kernel: str, values: Values, fewest: int, columns: int, parameters: list[float]) -> Start:

@@ -17,7 +17,7 @@ from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
     SEEN,
-    growing,
+    Growing,
     is_ready,
     moments_row,
     no_output,
@@ -64,7 +64,7 @@ PAIRS_SPREAD = Kernel(
     ),
     prepare=log_spread, prepared=1, step=pairs_spread_step, finish=pairs_spread_finish, left=4,
     start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[values["alpha"], values["beta"]]),
-    grow=growing(MOMENTS), first="1 (z w)", oracle="NumPy; pandas rolling", source="Gatev, Goetzmann & Rouwenhorst 2006",
+    grow=Growing(MOMENTS), first="1 (z w)", oracle="NumPy; pandas rolling", source="Gatev, Goetzmann & Rouwenhorst 2006",
     differs="Rows are joined by time before they come here, not by position. z is low when px is cheap: long px, short py. "
     "The newest spread is in its own mean.",
 )  # fmt: skip
@@ -224,7 +224,7 @@ OU_HALF_LIFE = Kernel(
     start=lambda values: windowed(
         values, own=_CHANGES, columns=2, fewest=_FEWEST_CHANGES, parameters=[values["dt"]]
     ),
-    grow=growing(_CHANGES, 2), first="w + 1", oracle="statsmodels OLS", source="Uhlenbeck & Ornstein 1930",
+    grow=Growing(_CHANGES, 2), first="w + 1", oracle="statsmodels OLS", source="Uhlenbeck & Ornstein 1930",
     differs="κ is −ln(1+λ), exact, not −λ. A window that does not come back (λ ≥ 0) has an infinite half-life and nothing "
     "else; one that overshoots (λ ≤ −1), or is flat, has none.",
 )  # fmt: skip

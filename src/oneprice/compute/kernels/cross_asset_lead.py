@@ -24,7 +24,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.rows import clear, ratio
 from oneprice.compute.kernels.windows import (
     CAPACITY,
@@ -34,9 +34,9 @@ from oneprice.compute.kernels.windows import (
     SPAN,
     SUM,
     TIMES,
+    Growing,
     add_to,
     drop,
-    growing,
     is_due,
     is_full,
     is_rebuild_due,
@@ -183,7 +183,7 @@ def overlaps_move_on(f, i, t):
                 drop(i)
             is_worn = sum_is_worn(f, _SQUARES) or sum_is_worn(f, _SQUARES + SUM)
             left = total_of(f, _SQUARES) * total_of(f, _SQUARES + SUM)
-            if is_rebuild_due(i) or is_worn or left < _SHARE * f[_LARGEST]:
+            if seldom(is_rebuild_due(i) or is_worn or left < _SHARE * f[_LARGEST]):
                 pairs_again(f, i)
     else:
         settle(f, i)
@@ -250,7 +250,7 @@ def _overlaps_start(values: Values) -> Start:
 def _overlaps(name: str, output: str, formula: str, step: Any, alias: str, differs: str) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x", "y"), outputs=(Output(output),), parameters=(_WINDOW,),
-        step=step, start=_overlaps_start, grow=growing(_HELD, 2, _OWN_INTS), first="2 of each side", needs_time=True,
+        step=step, start=_overlaps_start, grow=Growing(_HELD, 2, _OWN_INTS), first="2 of each side", needs_time=True,
         oracle="naive double loop", source="Hayashi & Yoshida 2005", aliases=(alias,),
         differs="x and y are used as they come: give logarithms for returns. NaN: not observed in this row. An interval counts "
         f"once both its ends are in the window. {differs}",
@@ -400,7 +400,7 @@ def xcorr_leadlag_step(f, i, p, t, x, y):
         forget(f, i, p, side, t - i[SPAN])
     if i[REMOVED] > removed:
         is_worn = sum_is_worn(f, 0) or sum_is_worn(f, SUM)
-        if is_rebuild_due(i) or is_worn or total_of(f, 0) * total_of(f, SUM) < _SHARE * f[_PRODUCT]:
+        if seldom(is_rebuild_due(i) or is_worn or total_of(f, 0) * total_of(f, SUM) < _SHARE * f[_PRODUCT]):
             lags_again(f, i, p)
     for side in range(2):
         if i[_END + side] - i[_FIRST + side] == i[CAPACITY]:

@@ -25,8 +25,8 @@ from oneprice.compute.kernels.special import erfc, lgamma
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
+    Growing,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -113,7 +113,7 @@ VARIANCE_RATIO = Kernel(
         Parameter(name="q", kind="int", default=2, low=2, high=10_000, help="changes added up"),
         *window_parameter(500, fewest=4),
     ),
-    step=variance_ratio_step, start=_variance_ratio_start, grow=growing(0, mirrored=True), first="w", cost="O(w·q)",
+    step=variance_ratio_step, start=_variance_ratio_start, grow=Growing(0, mirrored=True), first="w", cost="O(w·q)",
     oracle="arch VarianceRatio", source="Lo & MacKinlay 1988",
     differs="z is the one that holds under changing variance. Overlapping, unbiased; w counts prices.",
 )  # fmt: skip
@@ -256,7 +256,7 @@ def _hurst_start(values: Values) -> Start:
 
 
 def _hurst_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
-    return growing(len(f) - 2 * int(i[CAPACITY]), mirrored=True)(f, i)
+    return Growing(len(f) - 2 * int(i[CAPACITY]), mirrored=True)(f, i)
 
 
 HURST = Kernel(

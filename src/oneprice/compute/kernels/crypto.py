@@ -18,18 +18,22 @@ from oneprice.compute.kernels.windows import (
     SPAN,
     SUM,
     TIMES,
+    TOTAL,
+    Growing,
     add_to,
     by_count,
     drop,
-    growing,
+    drop_until,
     is_due,
     is_full,
     is_ready,
     no_output,
+    nothing_left,
     push,
-    slot_at,
     sum_row,
     total_of,
+    total_since,
+    totals_push,
     window_parameter,
     windowed,
 )
@@ -70,7 +74,7 @@ FUNDING_APR = Kernel(
     formula="apr = rate·8760/interval_h; apy = (1+rate)^(8760/interval_h) − 1; mean_apr over w",
     inputs=("rate", "interval_h"), outputs=(Output("apr"), Output("apy"), Output("mean_apr")),
     parameters=window_parameter(21), prepare=funding_rates, prepared=2, step=funding_apr_step,
-    start=lambda values: windowed(values, own=SUM), grow=growing(SUM), version=2,
+    start=lambda values: windowed(values, own=SUM), grow=Growing(SUM), version=2,
     first="1 (mean w)", oracle="closed form, pandas rolling",
     differs="The interval is an input: venues change it from 8 h to 4 h or 1 h. A year has 8760 hours.",
 )  # fmt: skip
@@ -288,27 +292,36 @@ CASH_AND_CARRY_EDGE = Kernel(
 
 
 @inlined
-def perp_fair_price_step(f, i, p, t, x, y):
-    """p: interval in ns, method, κ/(κ − (r_quote − r_base))."""
-    no_output(y)
+def perp_fair_price_step(f, i, p, t, x, w):
+    """What is left: the index, rate·(ns to the next funding), the sum of mid − index (NaN before there are enough), how many,
+    the last price."""
+    nothing_left(w)
     index, rate, next_t, b, a, last = x[0], x[1], x[2], x[3], x[4], x[5]
     if not (is_price(index) and math.isfinite(rate) and is_price(last) and is_quote(b, a)):
         return False
     if not 0.0 <= next_t < _LAST_NS:
         return False
-    if sum_row(f, i, t, 0.5 * (b + a) - index):
+    if totals_push(f, i, t, 0, TOTAL):
         return True
-    left = max(0, int(next_t) - t)
-    y[0] = finite(index * (1.0 + rate * left / p[0]))
-    if is_ready(i):
-        y[1] = finite(index + total_of(f, 0) / i[COUNT])
+    add_to(f, 0, 0.5 * (b + a) - index)
+    w[0], w[1], w[3], w[4] = index, rate * max(0, int(next_t) - t), i[COUNT], last
+    w[2] = total_since(f, i, 0, 0, TOTAL) if is_ready(i) else math.nan
+    return False
+
+
+@inlined
+def perp_fair_price_finish(p, w, y):
+    """p: interval in ns, method, κ/(κ − (r_quote − r_base))."""
+    index, last = w[0], w[4]
+    y[0] = finite(index * (1.0 + w[1] / p[0]))
+    y[1] = finite(index + w[2] / w[3])
     if p[1] == 1.0:
         y[2] = y[0]
     elif p[1] == 2.0:
         y[2] = finite(index * p[2])
-    elif math.isfinite(y[0]) and math.isfinite(y[1]):
-        y[2] = max(min(y[0], y[1]), min(max(y[0], y[1]), last))
-    return False
+    else:
+        between = max(min(y[0], y[1]), min(max(y[0], y[1]), last))
+        y[2] = between if math.isfinite(y[0]) and math.isfinite(y[1]) else math.nan
 
 
 _METHODS = ("median", "funding", "no_arbitrage")
@@ -323,7 +336,7 @@ def _perp_fair_price_start(values: Values) -> Start:
     parameters = [
         values["interval_h"] * NS_PER_HOUR, float(_METHODS.index(values["method"])), kappa / (kappa - interest)
     ]  # fmt: skip
-    return windowed(values, own=SUM, name="ma", parameters=parameters)
+    return windowed(values, own=TOTAL, columns=TOTAL, name="ma", parameters=parameters)
 
 
 PERP_FAIR_PRICE = Kernel(
@@ -337,8 +350,10 @@ PERP_FAIR_PRICE = Kernel(
         Parameter(name="r_quote", kind="float", default=0.0, help="interest of the quote currency a year (no_arbitrage)"),
         Parameter(name="r_base", kind="float", default=0.0, help="interest of the base currency a year (no_arbitrage)"),
     ),
-    step=perp_fair_price_step, start=_perp_fair_price_start, grow=growing(SUM), first="1", needs_time=True,
-    oracle="closed form", source="Ackerer, Hugonnier & Jermann 2024; He, Manela, Ross & von Wachter 2022",
+    step=perp_fair_price_step, finish=perp_fair_price_finish, left=5,
+    start=_perp_fair_price_start, grow=Growing(TOTAL, TOTAL), version=2,
+    first="1", needs_time=True, oracle="closed form",
+    source="Ackerer, Hugonnier & Jermann 2024; He, Manela, Ross & von Wachter 2022",
     differs="Funding or basis, never both added. Once next_t has passed, nothing is left of the interval. A crossed quote "
     "makes the row unusable.",
 )  # fmt: skip
@@ -347,15 +362,14 @@ PERP_FAIR_PRICE = Kernel(
 
 
 @inlined
-def open_interest_delta_step(f, i, p, t, x, y):
-    """The ring keeps the last row at or before t − lag, and all behind it."""
-    no_output(y)
+def open_interest_delta_step(f, i, p, t, x, w):
+    """The ring keeps the last row at or before t − lag, and all behind it. What is left: both of then, and of now."""
+    nothing_left(w)
     interest, price = x[0], x[1]
     if not (math.isfinite(interest) and interest >= 0.0 and is_price(price)):
         return False
     if not by_count(i):
-        while i[COUNT] > 1 and i[TIMES + slot_at(i, 1)] <= t - i[SPAN]:
-            drop(i)
+        drop_until(i, t - i[SPAN], TIMES, 1)
     is_there = is_due(i, t)
     was_interest, was_price = f[2 * i[HEAD]], f[2 * i[HEAD] + 1]
     if by_count(i) and is_there:
@@ -365,16 +379,16 @@ def open_interest_delta_step(f, i, p, t, x, y):
     slot = 2 * push(i, t)
     f[slot], f[slot + 1] = interest, price
     if is_there:
-        delta, move = interest - was_interest, price - was_price
-        y[0] = delta
-        y[1] = finite(100.0 * delta / was_interest) if was_interest > 0.0 else math.nan
-        if delta == 0.0 or move == 0.0:
-            y[2] = 0.0
-        elif move > 0.0:
-            y[2] = 1.0 if delta > 0.0 else 2.0
-        else:
-            y[2] = 3.0 if delta > 0.0 else 4.0
+        w[0], w[1], w[2], w[3] = was_interest, was_price, interest, price
     return False
+
+
+@inlined
+def open_interest_delta_finish(p, w, y):
+    delta, move = w[2] - w[0], w[3] - w[1]
+    y[0] = delta
+    y[1] = finite(100.0 * delta / w[0]) if w[0] > 0.0 else math.nan
+    y[2] = (delta != 0.0 and move != 0.0) * (1.0 + 2.0 * (move < 0.0) + (delta < 0.0))
 
 
 OPEN_INTEREST_DELTA = Kernel(
@@ -392,8 +406,8 @@ OPEN_INTEREST_DELTA = Kernel(
     parameters=(
         Parameter(name="lag", kind="window", default="1h", low=1, help="back to the row compared with: rows, or a duration"),
     ),
-    step=open_interest_delta_step,
-    start=lambda values: windowed({"w": values["lag"], "min_obs": None}, own=0, columns=2), grow=growing(0, 2),
+    step=open_interest_delta_step, finish=open_interest_delta_finish, left=4,
+    start=lambda values: windowed({"w": values["lag"], "min_obs": None}, own=0, columns=2), grow=Growing(0, 2),
     first="lag", oracle="naive", differs="The rows looked back on are kept across batches.",
 )  # fmt: skip
 

@@ -197,8 +197,8 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     What of a row does not hang on the rows before it may stand beside the step, where many rows of a batch go through it side
     by side: `prepare(p, x, z)` makes of the inputs the `prepared` floats (logarithms, mostly) that the step reads in their
     place; `finish(p, w, y)` makes the outputs of the `left` floats that the step wrote in theirs (quotients, roots), of which
-    the first is NaN where there is no output. `registers`: how many floats and integers the state has, where that is few,
-    whatever the parameters: a batch keeps them in registers.
+    the first is NaN where there is no output. `registers`: with how many floats and integers the state begins that a
+    batch may keep in registers; places of those behind them are written so that none can be below (`windows.PLACE`).
     """
 
     name: str
@@ -232,6 +232,12 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     widths_by: Callable[[Values], Mapping[str, int]] | None = None
     version: int = 1  # of the state; a state of another one is refused
     family: str = ""  # statistics, volatility, …: as the registry lists its module
+
+    @property
+    def at_hand(self) -> tuple[int, int] | None:
+        """How many floats and integers, the first of the state, a batch keeps in registers; those of a window's own places,
+        where its ring is the rest."""
+        return self.registers or getattr(self.grow, "registers", None)
 
     def values(self, given: Mapping[str, Any]) -> Values:
         """The parameters with their defaults, checked. KernelError names the one that cannot be used."""

@@ -11,16 +11,17 @@ import math
 import numpy as np
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
-from oneprice.compute.kernels.inlining import inlined, outlined
+from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.rows import BPS, finite, is_qty, plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
     SPAN,
-    SUM,
     TIMES,
+    TOTAL,
+    Growing,
     add_to,
     drop,
-    growing,
+    drop_until,
     is_due,
     is_full,
     is_ready,
@@ -30,7 +31,6 @@ from oneprice.compute.kernels.windows import (
     slot_at,
     sum_add,
     sum_clear,
-    sum_is_worn,
     total_of,
     windowed,
 )
@@ -97,7 +97,7 @@ def weighted_is_worn(f):
     return not f[_SQUARES] >= _SHARE * f[_MOST]
 
 
-@outlined
+@inlined
 def weighted_of(f, i):
     """Make all of it anew from the ring (price, quantity), in two passes."""
     sum_clear(f, 0)
@@ -144,7 +144,7 @@ def vwap_window_row(f, i, t, price, quantity):
     slot = WEIGHTED + 2 * push(i, t, _RING_TIMES)
     f[slot], f[slot + 1] = price, quantity
     is_old = is_rebuild_due(i)
-    if is_old or weighted_is_worn(f):
+    if seldom(is_old or weighted_is_worn(f)):
         weighted_of(f, i)
     else:
         weighted_add(f, price, quantity)
@@ -222,49 +222,33 @@ VWAP = Kernel(
             help="of a window: output from so many trades on; else from a full one on, of a duration from 1 on",
         ),
     ),
-    step=vwap_step, start=_vwap_start, grow=growing(WEIGHTED, 2, 2), merge=_merge_vwap, first="1 (w: w)", oracle="pandas",
+    step=vwap_step, start=_vwap_start, grow=Growing(WEIGHTED, 2, 2), merge=_merge_vwap, first="1 (w: w)", oracle="pandas",
     source="West 1979",
     differs="It does not begin again with each batch. Quantities are weights, not counts of observations, so the variance is "
     "over Σq (ddof 0). A row with q = 0 moves nothing; before the first quantity there is no average.",
 )  # fmt: skip
 
 # -- twap -------------------------------------------------------------------------------------------------------------
-# Of the window: the oldest row of the ring is the one whose price held when the window began. f[0:3]: the sum of (price −
-# origin)·ns over the rows behind it, as far as it is known how long they held; f[3]: origin; then the ring.
-# From the first row on: f[0]: the average so far, f[3]: the newest price; i[TIMES], i[TIMES + 1]: times of the first and the
-# newest row.
+# Of the window: f: ∫(price − origin) dt up to the newest row, a sum in ns; the newest price; origin; then the ring of that
+# integral up to each row, and its price. The oldest row of the ring is the one whose price held when the window began.
+# From the first row on: f[0]: the average so far; i: time of the first row. Both: i: time of the newest row.
 
-_PRICES = SUM + 1
-
-
-@inlined
-def held_row(f, i, k):
-    """(price − origin)·ns of the k-th oldest row, which held until the next."""
-    slot, after = slot_at(i, k), slot_at(i, k + 1)
-    return (f[_PRICES + slot] - f[SUM]) * (i[TIMES + after] - i[TIMES + slot])
+_PRICE, _FROM, _HELD, _HELD_WIDTH = TOTAL, TOTAL + 1, TOTAL + 2, TOTAL + 1
+_NEWEST_T, _HELD_TIMES, _FIRST_T = TIMES, TIMES + 1, TIMES + 1
 
 
 @inlined
 def twap_window_row(f, i, t, price):
     """→ whether there was no room."""
-    begin = t - i[SPAN]
-    while i[COUNT] >= 2 and i[TIMES + slot_at(i, 1)] <= begin:
-        drop(i)
-        if i[COUNT] >= 2:
-            add_to(f, 0, -held_row(f, i, 0))
+    drop_until(i, t - i[SPAN], _HELD_TIMES, 1)
     if is_full(i):
         return True
-    if i[COUNT] == 0:
-        f[SUM] = price
-    f[_PRICES + push(i, t)] = price
-    if i[COUNT] > 2:
-        sum_add(f, 0, held_row(f, i, i[COUNT] - 2))
-    is_old = is_rebuild_due(i)
-    if is_old or sum_is_worn(f, 0):
-        f[SUM] = f[_PRICES + slot_at(i, 0)]
-        sum_clear(f, 0)
-        for k in range(1, i[COUNT] - 1):
-            sum_add(f, 0, held_row(f, i, k))
+    add_to(f, 0, (f[_PRICE] - f[_FROM]) * (t - i[_NEWEST_T]))
+    if seldom(i[COUNT] == 0 or not math.isfinite(f[0])):
+        f[0], f[1], f[_FROM], i[COUNT] = 0.0, 0.0, price, 0  # the first row; or beyond the range of numbers: begin anew
+    f[_PRICE], i[_NEWEST_T] = price, t
+    slot = _HELD + _HELD_WIDTH * push(i, t, _HELD_TIMES)
+    f[slot], f[slot + 1], f[slot + TOTAL] = f[0], f[1], price
     return False
 
 
@@ -277,29 +261,30 @@ def twap_step(f, i, p, t, x, y):
         return False
     if p[0] == 1.0:
         if i[COUNT] == 0:
-            i[COUNT], i[TIMES] = 1, t
+            i[COUNT], i[_FIRST_T] = 1, t
             f[0] = price
-        elif t > i[TIMES]:
-            f[0] += (f[SUM] - f[0]) * ((t - i[TIMES + 1]) / (t - i[TIMES]))
-        f[SUM], i[TIMES + 1] = price, t
-        y[0] = finite(f[0]) if t > i[TIMES] else price
+        elif t > i[_FIRST_T]:
+            f[0] += (f[_PRICE] - f[0]) * ((t - i[_NEWEST_T]) / (t - i[_FIRST_T]))
+        f[_PRICE], i[_NEWEST_T] = price, t
+        y[0] = finite(f[0]) if t > i[_FIRST_T] else price
         return False
     if twap_window_row(f, i, t, price):
         return True
     oldest = slot_at(i, 0)
-    begin = max(i[TIMES + oldest], t - i[SPAN])
+    slot, since = _HELD + _HELD_WIDTH * oldest, i[_HELD_TIMES + oldest]
+    begin = max(since, t - i[SPAN])
     if t == begin:
         y[0] = price
     else:
-        held = (f[_PRICES + oldest] - f[SUM]) * (i[TIMES + slot_at(i, 1)] - begin)
-        y[0] = finite(f[SUM] + (held + total_of(f, 0)) / (t - begin))
+        before = (f[slot + TOTAL] - f[_FROM]) * (begin - since)
+        y[0] = finite(f[_FROM] + ((f[0] - f[slot]) + (f[1] - f[slot + 1]) - before) / (t - begin))
     return False
 
 
 def _twap_start(values: Values) -> Start:
     if values["anchored"]:
-        return plain(_PRICES, TIMES + 2, 1.0)
-    return windowed({"w": values["w"], "min_obs": None}, own=_PRICES, parameters=[0.0])
+        return plain(_HELD, TIMES + 2, 1.0)
+    return windowed({"w": values["w"], "min_obs": None}, own=_HELD, columns=_HELD_WIDTH, own_ints=1, parameters=[0.0])
 
 
 TWAP = Kernel(
@@ -309,7 +294,8 @@ TWAP = Kernel(
         Parameter(name="w", kind="duration", default="60s"),
         Parameter(name="anchored", kind="bool", default=False, help="from the first row on; w is then not looked at"),
     ),
-    step=twap_step, start=_twap_start, grow=growing(_PRICES), first="1", needs_time=True, oracle="naive integral",
+    step=twap_step, start=_twap_start, grow=Growing(_HELD, _HELD_WIDTH, 1), version=2, first="1", needs_time=True,
+    oracle="naive integral",
     differs="Until w has passed it is over the time since the first row; while no time at all has passed it is the price, "
     "which is what it comes from. Rows are not equal: a price counts as long as it held, and the newest one not yet.",
 )  # fmt: skip

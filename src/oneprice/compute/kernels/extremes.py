@@ -13,8 +13,8 @@ import math
 from typing import Any
 
 from oneprice.compute.kernels.definition import Grow, Start
-from oneprice.compute.kernels.inlining import inlined, outlined
-from oneprice.compute.kernels.windows import COUNT, HEAD, TIMES, drop, growing, is_due, push, slot_at, windowed
+from oneprice.compute.kernels.inlining import inlined, seldom
+from oneprice.compute.kernels.windows import COUNT, HEAD, TIMES, Growing, drop, is_due, push, slot_at, windowed
 
 FRONT = TIMES
 BASE = TIMES + 1
@@ -30,10 +30,10 @@ def extremes(
 
 
 def extremes_growing(columns: int = 1) -> Grow:
-    return growing(columns, columns, 1)
+    return Growing(columns, columns, 1)
 
 
-@outlined
+@inlined
 def turn(f, i, columns):
     n = i[COUNT]
     for c in range(columns):
@@ -50,7 +50,7 @@ def turn(f, i, columns):
 def let_go(f, i, t, columns):
     """Let the rows go that are due."""
     while is_due(i, t, BASE):
-        if i[FRONT] == 0:
+        if seldom(i[FRONT] == 0):
             turn(f, i, columns)
         drop(i)
         i[FRONT] -= 1

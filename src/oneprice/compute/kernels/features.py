@@ -18,6 +18,7 @@ from oneprice.compute.kernels.definition import (
 )
 from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
 from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.numbers import float_of
 from oneprice.compute.kernels.rows import copy, finite, plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -25,19 +26,20 @@ from oneprice.compute.kernels.windows import (
     MOMENTS,
     SPAN,
     TIMES,
+    TOTAL,
+    Growing,
     add_to,
     drop,
-    growing,
-    is_due,
     is_full,
     is_ready,
-    is_rebuild_due,
     mean_of,
     moments_row,
     no_output,
     push,
     slot_at,
     total_of,
+    total_since,
+    totals_push,
     window_parameter,
     windowed,
 )
@@ -136,7 +138,7 @@ def rolling_std_step(f, i, p, t, x, y):
 ROLLING_STD = Kernel(
     name="rolling_std", module=__name__, formula="√(Σ(x − ⟨x⟩)²/(w − 1))", inputs=("x",), outputs=(Output("std"),),
     parameters=window_parameter(fewest=2), step=rolling_std_step,
-    start=lambda values: windowed(values, own=MOMENTS, fewest=2), grow=growing(MOMENTS), first="w",
+    start=lambda values: windowed(values, own=MOMENTS, fewest=2), grow=Growing(MOMENTS), first="w",
     oracle="pandas rolling.std", differs="No partial windows with ddof 0, and no Σx² − (Σx)²/w, which cancels.",
 )  # fmt: skip
 
@@ -165,7 +167,7 @@ ROLLING_SHARPE = Kernel(
     start=lambda values: windowed(
         values, own=MOMENTS, fewest=2, parameters=[math.sqrt(values["ppy"]), values["rf"]]
     ),
-    grow=growing(MOMENTS), first="w", oracle="pandas", source="Sharpe 1966",
+    grow=Growing(MOMENTS), first="w", oracle="pandas", source="Sharpe 1966",
     differs="365 days a year, not 252; equal returns have none.",
 )  # fmt: skip
 
@@ -174,33 +176,26 @@ ROLLING_SHARPE = Kernel(
 
 @inlined
 def signed_volume_step(f, i, p, t, x, y):
-    """f: the sum of all, that of the window, its ring."""
-    quantity, side, ring = x[0], x[1], 4
+    """f: the sum of all, and its ring."""
+    quantity, side = x[0], x[1]
     no_output(y)
     if not (math.isfinite(quantity) and quantity >= 0.0 and abs(side) <= 1.0):
         return False
-    while is_due(i, t):
-        add_to(f, 2, -f[ring + drop(i)])
-    if is_full(i):
+    if totals_push(f, i, t, 0, TOTAL):
         return True
     signed = side * quantity
-    f[ring + push(i, t)] = signed
     add_to(f, 0, signed)
-    add_to(f, 2, signed)
-    if is_rebuild_due(i):
-        f[2], f[3] = 0.0, 0.0
-        for k in range(i[COUNT]):
-            add_to(f, 2, f[ring + slot_at(i, k)])
     y[0], y[1] = signed, total_of(f, 0)
     if is_ready(i):
-        y[2] = total_of(f, 2)
+        y[2] = total_since(f, i, 0, 0, TOTAL)
     return False
 
 
 SIGNED_VOLUME = Kernel(
     name="signed_volume", module=__name__, formula="sv = s·q; cum = Σ sv; sum = Σ sv over w", inputs=("q", "s"),
     outputs=(Output("sv"), Output("cum"), Output("sum")), parameters=window_parameter("60s"), step=signed_volume_step,
-    start=lambda values: windowed(values, own=4), grow=growing(4), first="1 (sum of a count: w)", oracle="NumPy",
+    start=lambda values: windowed(values, own=TOTAL, columns=TOTAL), grow=Growing(TOTAL, TOTAL), version=2,
+    first="1 (sum of a count: w)", oracle="NumPy",
     differs="s is the taker's side, +1 where the buyer takes, 0 where it is not known, or a share between; beyond ±1 a row "
     "cannot be used.",
 )  # fmt: skip
@@ -219,7 +214,7 @@ _ROWS, _DUE, _NEXT, _WAITING_BASE = TIMES, TIMES + 1, TIMES + 2, TIMES + 3
 def decide(f, i, slot, label, touch_t, price):
     at = _WAITING + slot * _WIDTH
     f[at + 4] = label
-    f.view(np.int64)[at + 5] = touch_t
+    f[at + 5] = float_of(touch_t)
     f[at + 6] = price / f[at + 1] - 1.0
     i[_DUE] += 1
 
@@ -318,7 +313,7 @@ LABEL_NEXT_MOVE = Kernel(
         Parameter(name="horizon", kind="duration", help="must be given"),
         Parameter(name="at_horizon", kind="choice", default="zero", choices=("zero", "sign")),
     ),
-    step=label_next_move_step, ready=label_next_move_ready, start=_label_start, grow=growing(_WAITING, _WIDTH, 3),
+    step=label_next_move_step, ready=label_next_move_ready, start=_label_start, grow=Growing(_WAITING, _WIDTH, 3),
     needs_time=True, first="at touch", cost="O(1); O(rows that wait) where a barrier is touched", oracle="naive",
     source="López de Prado 2018 ch. 3",
     differs="Forward-looking: a label, never a feature. It comes when it is decided, with the row that it labels: "

@@ -16,8 +16,8 @@ from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_
 from oneprice.compute.kernels.windows import (
     COUNT,
     TIMES,
-    drop,
-    growing,
+    Growing,
+    drop_until,
     is_full,
     no_output,
     push,
@@ -340,9 +340,9 @@ def fix_impact_step(f, i, p, t, x, y):
     price, side, fill = x[0], x[1], x[2]
     if is_price(price) and math.isfinite(side) and math.isfinite(fill) and (side == 0.0 or fill > 0.0):
         needed_from = i[_NEWEST] - int(p[0]) - int(p[1])
-        while i[COUNT] > 1 and time_at(i, 1) <= needed_from:
-            drop(i)
-            i[_NEXT] -= 1
+        before = i[COUNT]
+        drop_until(i, needed_from, _FIX_BASE, 1)
+        i[_NEXT] -= before - i[COUNT]
         if is_full(i):
             return True
         slot = 4 * push(i, t, _FIX_BASE)
@@ -397,7 +397,7 @@ FIX_IMPACT = Kernel(
         Parameter(name="pre", kind="duration", default="15m", help="before the fix"),
         Parameter(name="post", kind="duration", default="15m", help="after the fix"),
     ),
-    step=fix_impact_step, ready=fix_impact_ready, start=_fix_impact_start, grow=growing(0, 4, 4), needs_time=True,
+    step=fix_impact_step, ready=fix_impact_ready, start=_fix_impact_start, grow=Growing(0, 4, 4), needs_time=True,
     first="after post", cost="O(1), O(log n) at a fix", oracle="naive", source="Evans 2018",
     differs="`fix` is the side of our order (1 buys, -1 sells) in the row that holds the fix price, 0 in all others; `fill`, "
     "our average price, is looked at there only (give 0 elsewhere). p_pre and p_post are the last prices at or before "

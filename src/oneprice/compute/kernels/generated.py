@@ -21,7 +21,7 @@ _ROWS = '''"""Generated: the rows of {name}."""
 import numpy as np
 from numba import njit
 from oneprice.compute.kernels.rows import copy
-from oneprice.compute.lanes import lane
+from oneprice.compute.lanes import lane, split
 from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {imports}
 
@@ -35,11 +35,12 @@ def run(f, i, p, t, x, y, done):
     width, outputs = x.shape[0] // max(count, 1), y.shape[0] // max(count, 1)
 {body}    return done
 '''
-_SMALL = """    g, j = on_stack({floats}, f), on_stack({ints}, i)
-    copy(g, 0, f, 0, {floats})
-    copy(j, 0, i, 0, {ints})
-{body}    copy(f, 0, g, 0, {floats})
-    copy(i, 0, j, 0, {ints})
+_AT_HAND = """    near_f, near_i = on_stack({floats}, f), on_stack({ints}, i)
+    copy(near_f, 0, f, 0, {floats})
+    copy(near_i, 0, i, 0, {ints})
+    g, j = split(near_f, f, {floats}), split(near_i, i, {ints})
+{body}    copy(f, 0, near_f, 0, {floats})
+    copy(i, 0, near_i, 0, {ints})
 """
 _BLOCKS = """    z, w, out = on_stack({prepared}, p), on_stack({left}, p), on_stack({finished}, p)
     while done < count:
@@ -66,29 +67,28 @@ _FINISH = """        for k in range(rows):
 
 _ANSWERS = '''"""Generated: the answers of {name}."""
 from numba import njit
-from oneprice.compute.uncounted import uncounted
+from oneprice.compute.kernels.rows import copy
+from oneprice.compute.lanes import split
+from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {step} as step, {ready} as ready
 
 
 @njit(cache=True, nogil=True)
 def run(f, i, p, t, x, y, out, begin):
     """(rows done, answers written). Fewer rows than there are: the state has to grow, or `out` is full."""
+    apart()
     f, i, p, t = uncounted(f), uncounted(i), uncounted(p), uncounted(t)
     x, y, out = uncounted(x), uncounted(y), uncounted(out)
-    written = 0
-    for k in range(begin, x.shape[0]):
-        while True:
-            if written == out.shape[0]:
-                return k, written
-            if not ready(f, i, p, out[written]):
-                break
-            written += 1
-        if step(f, i, p, t[k], x[k], y):
-            return k, written
-    while written < out.shape[0] and ready(f, i, p, out[written]):
-        written += 1
-    return x.shape[0], written
+    done, written = begin, 0
+{body}    return done, written
 '''
+_ANSWERED = """    while True:
+        while written < out.shape[0] and ready({state}, p, out[written]):
+            written += 1
+        if written == out.shape[0] or done == x.shape[0] or step({state}, p, t[done], x[done], y):
+            break
+        done += 1
+"""
 
 _MADE_FOR: dict[str, str] = {}  # module → what it loops over
 
@@ -110,23 +110,36 @@ def rows_of(kernel: Kernel) -> Any:
     prepared, left = f"lane(z, k, {kernel.prepared}, {_BLOCK})", f"lane(w, k, {kernel.left}, {_BLOCK})"
     finished = f"lane(out, k, {outputs}, {_BLOCK})"
     body = _BLOCKS.format(
-        state="g, j" if kernel.registers else "f, i", block=_BLOCK,
+        state=_state_of(kernel), block=_BLOCK,
         prepared=_BLOCK * kernel.prepared, left=_BLOCK * kernel.left, finished=_BLOCK * len(kernel.outputs),
         prepare=_PREPARE.format(given=given, prepared=prepared) if kernel.prepare is not None else "",
         finish=_FINISH.format(left=left, finished=finished, outputs=outputs, block=_BLOCK) if kernel.finish is not None else "",
         input=given if kernel.prepare is None else prepared, output=made if kernel.finish is None else left,
     )  # fmt: skip
-    if kernel.registers:
-        floats, ints = kernel.registers
-        body = _SMALL.format(body=body, floats=floats, ints=ints)
     imports = ", ".join(f"{_name_of(part)} as {what}" for what, part in _parts_of(kernel).items())
-    return _module(_ROWS.format(name=kernel.name, module=kernel.module, imports=imports, body=body), kernel.name).run
+    return _module(
+        _ROWS.format(name=kernel.name, module=kernel.module, imports=imports, body=_with_state(kernel, body)),
+        kernel.name,
+    ).run
 
 
 def answers_of(kernel: Kernel) -> Any:
     """`run(f, i, p, t, x, y, out, begin) -> (rows done, answers written)` of a kernel that does not answer row by row."""
+    body = _with_state(kernel, _ANSWERED.format(state=_state_of(kernel)))
     names = {"step": _name_of(kernel.step), "ready": _name_of(kernel.ready)}
-    return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, **names), kernel.name).run
+    return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, body=body, **names), kernel.name).run
+
+
+def _state_of(kernel: Kernel) -> str:
+    return "f, i" if kernel.at_hand is None else "g, j"
+
+
+def _with_state(kernel: Kernel, body: str) -> str:
+    """A loop whose state begins in registers, where that is few numbers."""
+    if kernel.at_hand is None:
+        return body
+    floats, ints = kernel.at_hand
+    return _AT_HAND.format(body=body, floats=floats, ints=ints)
 
 
 Move = tuple[str, int]  # ("x", a column of the row), ("y", an output of an earlier feature), or nothing: NaN

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
 from numba.core.registry import CPUDispatcher
+
+_intrinsic: Any = extending.intrinsic
 
 _OPTIONS = {
     "nopython": True, "boundscheck": None,
@@ -31,6 +36,18 @@ def outlined(function: Callable[..., Any]) -> Any:
     """The same for what few rows do (make sums anew, move a whole window): a call, so that it does not stand between what
     every row does, where the processor would have to read past it."""
     return _kept(function, forceinline=False)
+
+
+@_intrinsic
+def seldom(typing, condition):
+    """The same, true or false; LLVM puts what follows from its truth out of the way of what mostly happens."""
+
+    def expect(context, builder, signature, arguments):
+        bit = ir.IntType(1)
+        hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(bit, [bit, bit]), "llvm.expect.i1")
+        return builder.call(hint, [arguments[0], bit(0)])
+
+    return types.boolean(types.boolean), expect
 
 
 def _kept(function: Callable[..., Any], *, forceinline: bool) -> Any:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 
 from oneprice.compute.kernels.definition import BOOK, Kernel, Output, Parameter, Start, Values
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import LN2, exp, log
-from oneprice.compute.kernels.rows import copy, finite, is_price, plain
+from oneprice.compute.kernels.rows import copy, finite, is_positive, is_price, plain
 from oneprice.compute.kernels.statistics_windows import (
     PAIR,
     PAIR_LEFT,
@@ -27,9 +27,9 @@ from oneprice.compute.kernels.windows import (
     COUNT,
     SUM,
     TIMES,
+    Growing,
     add_to,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -57,7 +57,7 @@ def kyle_lambda_step(f, i, p, t, x, w):
     """p: with intercept, square roots. What is left: the pairs, then m."""
     change, quantity, mid = x[0], x[1], x[2]
     nothing_left(w)
-    if not (math.isfinite(change) and math.isfinite(quantity) and 0.0 < mid < math.inf):
+    if not (math.isfinite(change) and math.isfinite(quantity) and is_price(mid)):
         return False
     if p[1] == 1.0:
         quantity = math.copysign(math.sqrt(abs(quantity)), quantity)
@@ -97,7 +97,7 @@ KYLE_LAMBDA = Kernel(
         values, own=PAIR, columns=2, fewest=2,
         parameters=[float(values["intercept"]), float(values["transform"] == "sqrt")],
     ),
-    grow=growing(PAIR, 2), first="w", oracle="np.polyfit", source="Kyle 1985; square root: Hasbrouck 2009",
+    grow=Growing(PAIR, 2), first="w", oracle="np.polyfit", source="Kyle 1985; square root: Hasbrouck 2009",
     differs="λ is a price change per quantity, so it takes changes of the mid, not returns; the mid m itself only tells λ in "
     "bps. Through the origin r² is not centered, as there is no mean in the line.",
 )  # fmt: skip
@@ -109,7 +109,7 @@ KYLE_LAMBDA = Kernel(
 @inlined
 def amihud_illiquidity_step(f, i, p, t, x, y):
     y[0] = math.nan
-    if not 0.0 < x[1] < math.inf:
+    if not is_positive(x[1]):
         return False
     ratio = abs(x[0]) / x[1]
     if not math.isfinite(ratio):
@@ -126,7 +126,7 @@ AMIHUD_ILLIQUIDITY = Kernel(
     outputs=(Output("illiq"),),
     parameters=(*window_parameter(20), Parameter(name="scale", kind="float", default=1e6, above=0.0)),
     step=amihud_illiquidity_step, start=lambda values: windowed(values, own=SUM, parameters=[values["scale"]]),
-    grow=growing(SUM), first="w", oracle="pandas", source="Amihud 2002",
+    grow=Growing(SUM), first="w", oracle="pandas", source="Amihud 2002",
     differs="Intervals without volume are left out, window and all: they have no ratio, and 0 would call them liquid.",
 )  # fmt: skip
 
@@ -147,7 +147,7 @@ def roll_spread_step(f, i, p, t, x, w):
     """What is left: the covariance, the price."""
     price = x[0]
     nothing_left(w)
-    if not 0.0 < price < math.inf:
+    if not is_price(price):
         return False
     pairs = i[COUNT] - 2
     if is_turning(i):
@@ -168,7 +168,7 @@ def roll_spread_step(f, i, p, t, x, w):
         if pairs > 0:
             change, following = two_changes(f, i, pairs - 1)
             pair_add(f, pairs, change, following)
-    if pairs > 0 and (is_rebuild_due(i) or pair_is_worn(f)):
+    if seldom(pairs > 0 and (is_rebuild_due(i) or pair_is_worn(f))):
         for k in range(pairs):
             change, following = two_changes(f, i, k)
             pair_add(f, k + 1, change, following)
@@ -194,7 +194,7 @@ ROLL_SPREAD = Kernel(
     ),
     step=roll_spread_step, finish=roll_spread_finish, left=2,
     start=lambda values: windowed(values, own=PAIR, fewest=4, parameters=[float(values["negative"] == "zero")]),
-    grow=growing(PAIR), first="w", oracle="np.cov", source="Roll 1984",
+    grow=Growing(PAIR), first="w", oracle="np.cov", source="Roll 1984",
     differs="Both changes of a pair have their own mean over the same pairs: w prices, w−1 changes, w−2 pairs.",
 )  # fmt: skip
 
@@ -252,7 +252,7 @@ def corwin_schultz_spread_step(f, i, p, t, x, y):
     if not math.isnan(spread):
         sum_add(f, 0, spread)
         i[_USED] += 1
-    if is_rebuild_due(i) or sum_is_worn(f, 0):
+    if seldom(is_rebuild_due(i) or sum_is_worn(f, 0)):
         sum_clear(f, 0)
         for k in range(i[COUNT]):
             estimate = f[_ESTIMATES + slot_at(i, k)]
@@ -282,7 +282,7 @@ CORWIN_SCHULTZ_SPREAD = Kernel(
         values, own=_ESTIMATES, own_ints=1,
         parameters=[float(_NEGATIVE.index(values["negative"])), float(values["gap_adjust"])],
     ),
-    grow=growing(_ESTIMATES, 1, 1), first="w+1", oracle="naive loop", source="Corwin & Schultz 2012",
+    grow=Growing(_ESTIMATES, 1, 1), first="w+1", oracle="naive loop", source="Corwin & Schultz 2012",
     differs="β is of two bars. Taking each negative estimate as 0 first, as in the paper, overstates the spread: a simulated "
     "1.00 % reads 1.40 %, against 1.01 %.",
 )  # fmt: skip
@@ -299,7 +299,7 @@ def sweep_cost_step(f, i, p, t, x, y):
     size, side, levels = x[0], x[1], (x.shape[0] - 2) // 4
     no_output(y)
     bids, asks = 2, 2 + 2 * levels
-    if not (0.0 < size < math.inf and (side == 1.0 or side == -1.0)):
+    if not (is_positive(size) and (side == 1.0 or side == -1.0)):
         return False
     if not (0.0 < x[bids] <= x[asks] < math.inf and x[bids + levels] > 0.0 and x[asks + levels] > 0.0):
         return False
@@ -309,7 +309,7 @@ def sweep_cost_step(f, i, p, t, x, y):
         price, quantity = x[k], x[k + levels]
         if math.isnan(price) or math.isnan(quantity) or quantity == 0.0:
             continue
-        if not (0.0 < price < math.inf and 0.0 < quantity < math.inf):
+        if not (is_price(price) and is_positive(quantity)):
             return False
         taken = min(left, quantity * price if p[0] == 1.0 else quantity)
         left -= taken
@@ -381,7 +381,7 @@ RESILIENCY = Kernel(
         Parameter(name="step_s", kind="float", default=1.0, above=0.0, help="seconds between rows"),
     ),
     step=resiliency_step, finish=resiliency_finish, left=PAIR_LEFT, start=_resiliency_start,
-    grow=growing(PAIR + 1, 2), first="w+1", oracle="statsmodels OLS",
+    grow=Growing(PAIR + 1, 2), first="w+1", oracle="statsmodels OLS",
     source="Kempf, Mayston & Yadav 2009",
     differs="Rows must come on an even grid of step_s. The constant takes the spread's level; no mean is subtracted before.",
 )  # fmt: skip

@@ -13,22 +13,19 @@ import numpy as np
 
 from oneprice.compute.kernels.definition import Floats, Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
-from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, stateless
+from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, ratio, stateless
 from oneprice.compute.kernels.windows import (
     SEEN,
     SPAN,
-    SUM,
     TIMES,
-    growing,
-    is_due,
-    is_full,
+    TOTAL,
+    Growing,
+    add_to,
     is_ready,
     no_output,
-    push,
-    sum_add,
-    sums_drop,
-    sums_keep,
-    total_of,
+    nothing_left,
+    total_since,
+    totals_push,
     window_parameter,
     windowed,
 )
@@ -199,7 +196,7 @@ def keep_touch(f, i, x):
     i[SEEN] = 1
 
 
-_SUMS, _OFI_RING = 4, 4 + SUM
+_SUMS, _OFI_RING = 4, 4 + TOTAL
 
 
 @inlined
@@ -208,17 +205,12 @@ def ofi_step(f, i, p, t, x, y):
     if not (is_quote(x[0], x[1]) and is_qty(x[2]) and is_qty(x[3])):
         return False
     if i[SEEN] == 1:
-        while is_due(i, t):
-            sums_drop(f, i, _SUMS, _OFI_RING)
-        if is_full(i):
+        if totals_push(f, i, t, _SUMS, _OFI_RING):
             return True
-        e = flow(x[0], x[2], f[0], f[2], x[1], x[3], f[1], f[3])
-        f[_OFI_RING + push(i, t)] = e
-        sum_add(f, _SUMS, e)
-        sums_keep(f, i, _SUMS, _OFI_RING)
-        y[0] = e
+        y[0] = flow(x[0], x[2], f[0], f[2], x[1], x[3], f[1], f[3])
+        add_to(f, _SUMS, y[0])
         if is_ready(i):
-            y[1] = total_of(f, _SUMS)
+            y[1] = total_since(f, i, 0, _SUMS, _OFI_RING)
     keep_touch(f, i, x)
     return False
 
@@ -226,49 +218,49 @@ def ofi_step(f, i, p, t, x, y):
 OFI = Kernel(
     name="ofi", module=__name__, formula="e = 1{b≥b₋}B − 1{b≤b₋}B₋ − 1{a≤a₋}A + 1{a≥a₋}A₋; its sum over w",
     inputs=("b", "a", "B", "A"), outputs=(Output("e"), Output("sum")), parameters=window_parameter("1s"), step=ofi_step,
-    start=lambda values: windowed(values, own=_OFI_RING), grow=growing(_OFI_RING), first="2", oracle="naive loop",
+    start=lambda values: windowed(values, own=_OFI_RING, columns=TOTAL), grow=Growing(_OFI_RING, TOTAL), version=2,
+    first="2", oracle="naive loop",
     source="Cont, Kukanov & Stoikov 2014",
     differs="What stood at the old price is taken off when the price moves, and the last touch is kept across batches. "
     + _NO_TOUCH,
 )  # fmt: skip
 
-_BEGAN, _QUEUE_TIMES, _QUEUE_RING = TIMES, TIMES + 1, 4 + 2 * SUM
+_BEGAN, _QUEUE_TIMES, _QUEUE_RING = TIMES, TIMES + 1, 4 + 2 * TOTAL
 
 
 @inlined
 def depleted(price, qty, before, qty_before, retreats):
     """What left a queue since the touch before: all of it where the touch retreats, none where it improves."""
-    if price == before:
-        return max(0.0, qty_before - qty)
-    return qty_before if retreats else 0.0
+    return (price == before) * max(0.0, qty_before - qty) + retreats * qty_before
 
 
 @inlined
-def queue_depletion_step(f, i, p, t, x, y):
-    no_output(y)
+def queue_depletion_step(f, i, p, t, x, w):
+    """What is left: what left each queue, and what stands in it."""
+    nothing_left(w)
     if not (is_quote(x[0], x[1]) and is_qty(x[2]) and is_qty(x[3])):
         return False
-    while is_due(i, t, _QUEUE_TIMES):
-        sums_drop(f, i, _SUMS, _QUEUE_RING, 2)
     if i[SEEN] == 0:
         i[_BEGAN] = t
+    elif totals_push(f, i, t, _SUMS, _QUEUE_RING, 2, _QUEUE_TIMES):
+        return True
     else:
-        if is_full(i):
-            return True
-        bid_less = depleted(x[0], x[2], f[0], f[2], x[0] < f[0])
-        ask_less = depleted(x[1], x[3], f[1], f[3], x[1] > f[1])
-        slot = _QUEUE_RING + 2 * push(i, t, _QUEUE_TIMES)
-        f[slot], f[slot + 1] = bid_less, ask_less
-        sum_add(f, _SUMS, bid_less)
-        sum_add(f, _SUMS + SUM, ask_less)
-        sums_keep(f, i, _SUMS, _QUEUE_RING, 2)
+        add_to(f, _SUMS, depleted(x[0], x[2], f[0], f[2], x[0] < f[0]))
+        add_to(f, _SUMS + TOTAL, depleted(x[1], x[3], f[1], f[3], x[1] > f[1]))
     keep_touch(f, i, x)
     if t - i[_BEGAN] >= i[SPAN]:
         for side in range(2):
-            y[2 * side] = max(0.0, total_of(f, _SUMS + SUM * side)) * 1e9 / i[SPAN]
-            left = x[2 + side] / y[2 * side] if y[2 * side] > 0.0 else math.inf
-            y[2 * side + 1] = left if left < math.inf else math.nan
+            w[side] = total_since(f, i, 0, _SUMS, _QUEUE_RING, 2, side)
+            w[2 + side] = x[2 + side]
     return False
+
+
+@inlined
+def queue_depletion_finish(p, w, y):
+    """p: the window in ns."""
+    for side in range(2):
+        rate = max(0.0, w[side]) * 1e9 / p[0]
+        y[2 * side], y[2 * side + 1] = rate, ratio(w[2 + side], rate)
 
 
 QUEUE_DEPLETION = Kernel(
@@ -280,8 +272,11 @@ QUEUE_DEPLETION = Kernel(
         Output("rate_ask", help="quantity a second"), Output("seconds_left_ask"),
     ),
     parameters=(Parameter(name="w", kind="duration", default="5s"),), step=queue_depletion_step,
-    start=lambda values: windowed(values | {"min_obs": None}, own=_QUEUE_RING, columns=2, own_ints=1),
-    grow=growing(_QUEUE_RING, 2, 1), first="w after the first row", oracle="naive loop", needs_time=True,
+    finish=queue_depletion_finish, left=4,
+    start=lambda values: windowed(
+        values | {"min_obs": None}, own=_QUEUE_RING, columns=2 * TOTAL, own_ints=1, parameters=[float(values["w"].ns)]
+    ),
+    grow=Growing(_QUEUE_RING, 2 * TOTAL, 1), version=2, first="w after the first row", oracle="naive loop", needs_time=True,
     differs="A queue that nothing leaves has no seconds left to tell: NaN, not infinity. " + _NO_TOUCH,
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ from oneprice.compute.kernels.windows import (
     COUNT,
     SEEN,
     SUM,
-    growing,
+    Growing,
     is_due,
     is_full,
     is_ready,
@@ -289,7 +289,7 @@ def _multi_level_ofi_start(values: Values) -> Start:
 
 def _multi_level_ofi_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
     levels = len(f) // (4 + 2 * SUM + 2 * int(i[CAPACITY]))
-    return growing((4 + 2 * SUM) * levels, 2 * levels)(f, i)
+    return Growing((4 + 2 * SUM) * levels, 2 * levels)(f, i)
 
 
 def _multi_level_ofi_outputs(values: Values) -> tuple[Output, ...]:

@@ -18,14 +18,14 @@ from oneprice.compute.kernels.windows import (
     SIZE,
     SPAN,
     TIMES,
+    Growing,
     add_to,
     drop,
-    growing,
+    drop_until,
     is_due,
     is_full,
     no_output,
     push,
-    slot_at,
     sum_add,
     sums_drop,
     sums_keep,
@@ -99,7 +99,7 @@ REALIZED_SPREAD = Kernel(
     parameters=(Parameter(name="delay_s", kind="float", default=5.0, above=0.0, high=1e9, help="seconds"),),
     step=realized_spread_step, ready=realized_spread_ready,
     start=lambda values: _delayed(round(values["delay_s"] * 1e9), own=_WAITING, columns=_TRADE, own_ints=2),
-    grow=growing(_WAITING, _TRADE, 2), first="after the delay", oracle="ASOF + closed form", source="Huang & Stoll 1996",
+    grow=Growing(_WAITING, _TRADE, 2), first="after the delay", oracle="ASOF + closed form", source="Huang & Stoll 1996",
     needs_time=True,
     differs="A row with s 0 is a quote or a trade without a side: its mid counts, and it has no answer. m_{t+d} is the last "
     "mid at or before t+d, known when a later row comes.",
@@ -117,8 +117,7 @@ _QUOTES = 2
 @inlined
 def quotes_before(f, i, t):
     """The place of the newest quotes that are as old as the delay, or -1; older ones go."""
-    while i[COUNT] > 1 and i[TIMES + slot_at(i, 1)] <= t - i[SPAN]:
-        drop(i)
+    drop_until(i, t - i[SPAN], TIMES, 1)
     if i[COUNT] > 0 and i[TIMES + i[HEAD]] <= t - i[SPAN]:
         return _QUOTES + 2 * i[HEAD]
     return -1
@@ -181,7 +180,7 @@ TRADE_SIGN = Kernel(
         ),
         Parameter(name="quote_delay_ns", kind="int", default=0, low=0, help="take m, or b and a, from so long ago"),
     ),
-    step=trade_sign_step, start=_trade_sign_start, grow=growing(_QUOTES, 2), first="1–2", oracle="naive loop",
+    step=trade_sign_step, start=_trade_sign_start, grow=Growing(_QUOTES, 2), first="1–2", oracle="naive loop",
     source="Lee & Ready 1991; Ellis, Michaely & O'Hara 2000",
     differs="Quotes of the trade's own time: the 5 s of 1991 were a reporting lag. Where there is no quote as old as the "
     "delay, and at a locked touch, the tick test decides; a flag other than −1, 0, 1 gives none.",
@@ -288,7 +287,7 @@ VPIN = Kernel(
         Parameter(name="bar", kind="duration", default="60s", help="bvc: bars begin at whole multiples since 1970"),
         Parameter(name="sigma_halflife", kind="float", default=20.0, above=0.0, help="bvc: bars, of σ²"),
     ),
-    step=vpin_step, start=_vpin_start, first="when the buckets are full", oracle="naive loop",
+    step=vpin_step, start=_vpin_start, registers=(_BUCKETS, TIMES + 1), first="when the buckets are full", oracle="naive loop",
     source="Easley, López de Prado & O'Hara 2012",
     differs="Buckets are equal: a trade is split over as many as it spans. A trade without a side (s 0) counts half and half; "
     "σ is that of the bars before, and bars before there is one stay out.",

@@ -13,9 +13,11 @@ from oneprice.compute.kernels.rows import finite, plain, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
+    PLACE,
     SUM,
+    TIMES,
+    Growing,
     by_count,
-    growing,
     is_full,
     is_ready,
     mean_of,
@@ -94,7 +96,7 @@ def sma_step(f, i, p, t, x, y):
 SMA = Kernel(
     name="sma", module=__name__, formula="⟨x⟩ over n", inputs=("x",), outputs=(Output("sma"),),
     parameters=window_parameter(20, name="n"), step=sma_step, start=lambda values: windowed(values, own=SUM, name="n"),
-    grow=growing(SUM), first="n", oracle="pandas rolling.mean, TA-Lib SMA",
+    grow=Growing(SUM), first="n", oracle="pandas rolling.mean, TA-Lib SMA",
 )  # fmt: skip
 
 
@@ -207,7 +209,7 @@ BOLLINGER_BANDS = Kernel(
     parameters=(*window_parameter(20, name="n", fewest=2), Parameter(name="k", kind="float", default=2.0, above=0.0)),
     step=bollinger_bands_step, finish=bollinger_bands_finish, left=4,
     start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[values["k"]], name="n"),
-    grow=growing(MOMENTS), first="n", oracle="TA-Lib BBANDS (ddof 0)", source="Bollinger 2001", aliases=("bbands",),
+    grow=Growing(MOMENTS), first="n", oracle="TA-Lib BBANDS (ddof 0)", source="Bollinger 2001", aliases=("bbands",),
     differs="A flat window has no pct_b: 0, 0.5 and 1 are all written elsewhere.",
 )  # fmt: skip
 
@@ -259,25 +261,32 @@ DONCHIAN_CHANNEL = Kernel(
 
 
 # -- stochastic_osc -----------------------------------------------------------------------------------------------------
-# f: the window's two extremes, its ring of (H, −L), then two small means: a sum and its values
+# f: the window's two extremes, its ring of (H, −L), then two small means: sum, place of the next value, how many there are,
+# the values
+
+
+_SMALL = 3
 
 
 @inlined
-def small_mean(f, at, n, count, value):
-    """The mean of the last n values, NaN before; f[at]: their sum, then they themselves. `count`: of values before."""
-    slot = count % n
-    f[at] += value - f[at + 1 + slot]
-    f[at + 1 + slot] = value
-    if slot == n - 1:  # the sum anew, once a round: nothing of rounding is left
+def small_mean(f, at, n, value):
+    """The mean of the last n values, NaN before; it stands at f[at]."""
+    place = int(f[at + 1])
+    slot = at + _SMALL + place
+    f[at] += value - f[slot]
+    f[slot] = value
+    f[at + 1] = place + 1 if place + 1 < n else 0
+    f[at + 2] = min(float(n), f[at + 2] + 1.0)
+    if place == n - 1:  # the sum anew, once a round: nothing of rounding is left
         f[at] = 0.0
         for k in range(n):
-            f[at] += f[at + 1 + k]
-    return f[at] / n if count + 1 >= n else math.nan
+            f[at] += f[at + _SMALL + k]
+    return f[at] / n if f[at + 2] == n else math.nan
 
 
 @inlined
 def stochastic_osc_step(f, i, p, t, x, y):
-    """p: slow, d, counts of values before in i[-2] and i[-1]."""
+    """p: slow, d, how many floats the ring has."""
     high, low, close = x[0], x[1], x[2]
     no_output(y)
     if not (math.isfinite(high) and math.isfinite(low) and math.isfinite(close)):
@@ -293,21 +302,19 @@ def stochastic_osc_step(f, i, p, t, x, y):
     raw = ratio(100.0 * (close - lowest), largest(f, i, 2, 0) - lowest)
     if math.isnan(raw):
         return False
-    at = f.shape[0] - slow - d - 2
-    y[0] = small_mean(f, at, slow, i[-2], raw)
-    i[-2] += 1
+    at = 2 + (int(p[2]) & PLACE)
+    y[0] = small_mean(f, at, slow, raw)
     if not math.isnan(y[0]):
-        y[1] = small_mean(f, at + 1 + slow, d, i[-1], y[0])
-        i[-1] += 1
+        y[1] = small_mean(f, at + _SMALL + slow, d, y[0])
     return False
 
 
 def _stochastic_start(values: Values) -> Start:
     slow, d = values["slow"], values["d"]
-    start = extremes(values | {"min_obs": None}, columns=2, name="n", parameters=[float(slow), float(d)])
-    return start._replace(
-        f=np.concatenate([start.f, np.zeros(slow + d + 2)]), i=np.concatenate([start.i, np.zeros(2, dtype=np.int64)])
+    start = extremes(
+        values | {"min_obs": None}, columns=2, name="n", parameters=[float(slow), float(d), 2.0 * values["n"]]
     )
+    return start._replace(f=np.concatenate([start.f, np.zeros(slow + d + 2 * _SMALL)]))
 
 
 STOCHASTIC_OSC = Kernel(
@@ -318,8 +325,8 @@ STOCHASTIC_OSC = Kernel(
         Parameter(name="n", kind="int", default=14, low=1), Parameter(name="slow", kind="int", default=3, low=1),
         Parameter(name="d", kind="int", default=3, low=1),
     ),
-    step=stochastic_osc_step, start=_stochastic_start, first="n + slow − 1 (d: d − 1 later)", oracle="TA-Lib STOCH",
-    source="Lane 1984", aliases=("stoch",),
+    step=stochastic_osc_step, start=_stochastic_start, registers=(2, TIMES + 1), version=2,
+    first="n + slow − 1 (d: d − 1 later)", oracle="TA-Lib STOCH", source="Lane 1984", aliases=("stoch",),
     differs="Means are trailing: a centred one reads the future. A row whose window has no range has no value and is left out "
     "of the means; TA-Lib puts a 0 into them.",
 )  # fmt: skip

@@ -26,8 +26,8 @@ from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
     HEAD,
+    Growing,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -186,7 +186,7 @@ def _ledoit_start(values: Values) -> Start:
 
 def _ledoit_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
     count = len(f) // (2 + int(i[CAPACITY]))
-    return growing(2 * count, count)(f, i)
+    return Growing(2 * count, count)(f, i)
 
 
 LEDOIT_WOLF_SHRINKAGE = Kernel(

@@ -14,8 +14,8 @@ from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
     TIMES,
+    Growing,
     drop,
-    growing,
     is_due,
     is_full,
     no_output,
@@ -254,7 +254,8 @@ CLOCK_SKEW_ALIGN = Kernel(
         Parameter(name="probes", kind="int", default=8, low=1, high=_MOST_PROBES),
         Parameter(name="w", kind="duration", default="10m"),
     ),
-    step=clock_skew_align_step, start=_clock_skew_start, grow=growing(_RING, own_ints=_OWN_INTS), needs_time=True, first="1",
+    step=clock_skew_align_step, start=_clock_skew_start, grow=Growing(_RING, own_ints=_OWN_INTS),
+    registers=(0, TIMES + _OWN_INTS), needs_time=True, first="1",
     cost="O(1): 32 pieces and the probes", oracle="naive loop; a recording 1.27 s off",
     source="Mills 1991; Paxson 1998; Zhang, Liu & Xia 2002",
     differs="A mean of t − t_venue holds the queues' delays; the smallest does not. Passive, the shortest way is taken as 0:"
@@ -335,8 +336,8 @@ def trade_quote_match_step(f, i, p, t, x, y):
     if not is_trade and not 0.0 < bid <= ask:
         return False
     seen_until = t - np.int64(p[1]) - (0 if p[2] == 1.0 else 1)
-    while i[COUNT] > 0 and i[base + i[HEAD]] <= seen_until:
-        i[_HAS_QUOTE], i[_QUOTE_NS] = 1, i[base + i[HEAD]]
+    while i[COUNT] > 0 and i[base + slot_at(i, 0)] <= seen_until:
+        i[_HAS_QUOTE], i[_QUOTE_NS] = 1, i[base + slot_at(i, 0)]
         slot = 2 + 2 * drop(i)
         f[0], f[1] = f[slot], f[slot + 1]
     if not is_trade:
@@ -369,7 +370,7 @@ TRADE_QUOTE_MATCH = Kernel(
         Parameter(name="delay_ns", kind="int", default=0, low=0, high=10**15, help="by which trades are reported late"),
         Parameter(name="exact", kind="bool", default=False, help="a quote of the same time counts, if it came before"),
     ),
-    step=trade_quote_match_step, start=_trade_quote_start, grow=growing(2, 2, _QUOTE_INTS), needs_time=True,
+    step=trade_quote_match_step, start=_trade_quote_start, grow=Growing(2, 2, _QUOTE_INTS), needs_time=True,
     first="1: the first trade after a quote", oracle="polars join_asof", source="Lee & Ready 1991",
     differs="Trades and quotes are rows of one stream, in the order of their times: is_trade 1 asks (b and a are not looked at,"
     " but must be numbers: 0), 0 brings a quote and has no output. A crossed quote is as if it were not there. Of several"

@@ -20,15 +20,15 @@ from oneprice.compute.kernels.definition import (
     Values,
 )
 from oneprice.compute.kernels.inlining import inlined
-from oneprice.compute.kernels.rows import finite, plain, stateless
+from oneprice.compute.kernels.rows import finite, is_positive, plain, stateless
 from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
     HEAD,
     MOMENTS,
+    Growing,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -140,7 +140,7 @@ DRAWDOWN_EQUITY = Kernel(
 def vol_target_step(f, i, p, t, x, y):
     """f: the volatility of the row before, the weight held, 0 where there is none; p: target, cap, band."""
     y[0] = math.nan
-    if not 0.0 < x[0] < math.inf:
+    if not is_positive(x[0]):
         return False
     if f[0] > 0.0:
         wanted = min(p[1], p[0] / f[0])
@@ -176,12 +176,12 @@ def kelly_fraction_step(f, i, p, t, x, y):
     y[0] = math.nan
     if p[0] == 1.0:
         win, payoff = x[0], x[1]
-        if not (0.0 <= win <= 1.0 and 0.0 < payoff < math.inf):
+        if not (0.0 <= win <= 1.0 and is_positive(payoff)):
             return False
         full = win - (1.0 - win) / payoff
     else:
         mean, variance, rate = x[2], x[3], x[4]
-        if not (math.isfinite(mean) and 0.0 < variance < math.inf and math.isfinite(rate)):
+        if not (math.isfinite(mean) and is_positive(variance) and math.isfinite(rate)):
             return False
         full = (mean - rate) / variance
     y[0] = min(p[2], max(0.0, p[1] * full))
@@ -307,7 +307,7 @@ def _fx_beta_start(values: Values) -> Start:
 
 
 def _fx_beta_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
-    return growing(len(f) - 2 * int(i[CAPACITY]), 2)(f, i)
+    return Growing(len(f) - 2 * int(i[CAPACITY]), 2)(f, i)
 
 
 FX_BETA = Kernel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from oneprice.compute.kernels.definition import Start
 from oneprice.compute.kernels.inlining import inlined
 
 BPS = 1e4
+_LARGEST = (
+    sys.float_info.max
+)  # of numbers; compared with infinity, LLVM takes bits apart: three times as many instructions
 
 
 def plain(floats: int, ints: int, *parameters: float) -> Start:
@@ -31,19 +35,22 @@ def all_finite(x):
 
 
 @inlined
-def is_price(value):
-    return 0.0 < value < math.inf
+def is_positive(value):
+    return 0.0 < value <= _LARGEST
+
+
+is_price = is_positive
 
 
 @inlined
 def is_qty(value):
-    return 0.0 <= value < math.inf
+    return 0.0 <= value <= _LARGEST
 
 
 @inlined
 def is_quote(bid, ask):
     """Whether both sides are there and do not cross."""
-    return 0.0 < bid <= ask < math.inf
+    return 0.0 < bid <= ask <= _LARGEST
 
 
 @inlined

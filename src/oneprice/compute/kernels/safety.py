@@ -14,9 +14,9 @@ from oneprice.compute.kernels.rows import is_price, plain
 from oneprice.compute.kernels.statistics_windows import median_deviation, quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
     COUNT,
+    Growing,
     add_to,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -276,7 +276,7 @@ THROTTLE_CHECK = Kernel(
         Parameter(name="burst", kind="float", default=10.0, above=0.0, help="tokens of a full bucket"),
         Parameter(name="method", kind="choice", default="bucket", choices=("bucket", "window")),
     ),
-    step=throttle_check_step, start=_throttle_start, grow=growing(_THROTTLE_OWN, own_ints=_THROTTLE_INTS), needs_time=True,
+    step=throttle_check_step, start=_throttle_start, grow=Growing(_THROTTLE_OWN, own_ints=_THROTTLE_INTS), needs_time=True,
     first="1", oracle="naive loop",
     differs="weight: what the venue charges for the request, mostly 1. Refused requests cost nothing, since they are not sent."
     " The bucket begins full. A ring counts the window, not a recount of all times.",
@@ -316,7 +316,7 @@ OUTLIER_FLAG_MAD = Kernel(
         Parameter(name="k", kind="float", default=5.0, above=0.0),
         Parameter(name="floor", kind="float", default=0.01, above=0.0, help="smallest deviation, in units of x: one tick"),
     ),
-    step=outlier_flag_mad_step, grow=growing(0, mirrored=True), first="w+1", oracle="naive median and MAD",
+    step=outlier_flag_mad_step, grow=Growing(0, mirrored=True), first="w+1", oracle="naive median and MAD",
     cost="O(log w) comparisons, O(w) moves",
     start=lambda values: windowed(values, own=0, parameters=[values["k"], values["floor"]], mirrored=True),
     source="Hampel 1974; Iglewicz & Hoaglin 1993",

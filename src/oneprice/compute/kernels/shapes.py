@@ -20,14 +20,14 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.inlining import inlined, outlined
+from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import log
 from oneprice.compute.kernels.rows import clear, ratio
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
+    Growing,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -72,7 +72,7 @@ def powers_replace(f, old, new):
     f[3] += square * square - square_of_old * square_of_old
 
 
-@outlined
+@inlined
 def powers_of(f, i):
     """Make the sums anew, around the mean."""
     n, first = i[COUNT], f[POWERS + slot_at(i, 0)]
@@ -99,14 +99,11 @@ def powers_row(f, i, t, value):
         if is_full(i):
             return True
         f[POWERS + push(i, t)] = value
-        if i[COUNT] == 1:
-            powers_of(f, i)
-            return False
         powers_add(f, 1.0, value)
     f[_LARGEST] = max(f[_LARGEST], f[3])
     n = i[COUNT]
     is_apart = f[0] * f[0] > _APART * n * f[1]
-    if is_rebuild_due(i) or is_apart or f[3] < _SHARE * f[_LARGEST] or not math.isfinite(f[3]):
+    if seldom(is_rebuild_due(i) or n == 1 or is_apart or f[3] < _SHARE * f[_LARGEST] or not math.isfinite(f[3])):
         powers_of(f, i)
     return False
 
@@ -152,7 +149,7 @@ def _shape(name: str, output: str, fewest: int, formula: str, finish: Any) -> Ke
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x",), outputs=(Output(output),),
         parameters=window_parameter(fewest=fewest), step=powers_step, finish=finish, left=POWERS_LEFT,
-        start=lambda values: windowed(values, own=POWERS, fewest=fewest), grow=growing(POWERS), first="w",
+        start=lambda values: windowed(values, own=POWERS, fewest=fewest), grow=Growing(POWERS), first="w",
         oracle=f"pandas rolling.{output}",
         differs="Powers are taken around the window's own mean, made anew as it moves; a flat window has none.",
     )  # fmt: skip
@@ -180,7 +177,7 @@ def products_add(f, sign, older, newer):
     f[4] += sign * a * b
 
 
-@outlined
+@inlined
 def products_of(f, i, k):
     """Make the sums anew, around the means of both."""
     pairs = i[COUNT] - k
@@ -230,14 +227,11 @@ def autocorr_step(f, i, p, t, x, w):
         pairs = i[COUNT] - k
         if pairs < 1:
             return False
-        if pairs == 1:
-            products_of(f, i, k)
-            return False
         products_add(f, 1.0, f[_CORR + slot_at(i, pairs - 1)], value)
     f[_MOST_A], f[_MOST_B] = max(f[_MOST_A], f[2]), max(f[_MOST_B], f[3])
     is_apart = f[0] * f[0] > _APART * pairs * f[2] or f[1] * f[1] > _APART * pairs * f[3]
     is_worn = f[2] < _SHARE * f[_MOST_A] or f[3] < _SHARE * f[_MOST_B]
-    if is_rebuild_due(i) or is_apart or is_worn or not math.isfinite(f[2] + f[3]):
+    if seldom(is_rebuild_due(i) or pairs == 1 or is_apart or is_worn or not math.isfinite(f[2] + f[3])):
         products_of(f, i, k)
     if is_ready(i):
         w[0], w[1], w[2], w[3], w[4], w[5] = f[4], f[3], f[2], f[1], f[0], pairs
@@ -265,7 +259,7 @@ AUTOCORR = Kernel(
     name="autocorr", module=__name__, formula="Pearson's correlation of (x₋ₖ, x) over the w − k pairs inside the window",
     inputs=("x",), outputs=(Output("rho"),),
     parameters=(Parameter(name="k", kind="int", default=1, low=1, help="observations"), *window_parameter(fewest=3)),
-    step=autocorr_step, finish=autocorr_finish, left=6, start=_autocorr_start, grow=growing(_CORR), first="w",
+    step=autocorr_step, finish=autocorr_finish, left=6, start=_autocorr_start, grow=Growing(_CORR), first="w",
     oracle="np.corrcoef(x[k:], x[:-k])",
     differs="Both ends have their own mean and variance, as Pearson's; the textbook's estimate divides by those of all w.",
 )  # fmt: skip
@@ -366,7 +360,7 @@ def _entropy_start(values: Values) -> Start:
 
 
 def _entropy_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
-    return growing(len(f) - int(i[CAPACITY]))(f, i)
+    return Growing(len(f) - int(i[CAPACITY]))(f, i)
 
 
 ENTROPY_HIST = Kernel(

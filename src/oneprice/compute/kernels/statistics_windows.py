@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter
-from oneprice.compute.kernels.inlining import inlined, outlined
+from oneprice.compute.kernels.inlining import inlined, outlined, seldom
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
     MOMENTS,
+    Growing,
     by_count,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -79,7 +79,7 @@ ROLLING_ZSCORE = Kernel(
     parameters=(*window_parameter(fewest=2), Parameter(name="include_current", kind="bool", default=True)),
     step=rolling_zscore_step,
     start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[float(values["include_current"])]),
-    grow=growing(MOMENTS), first="w", oracle="pandas rolling",
+    grow=Growing(MOMENTS), first="w", oracle="pandas rolling",
     differs="With the current value inside, |z| ≤ (w−1)/√w; an alarm wants include_current=False.",
 )  # fmt: skip
 
@@ -118,7 +118,7 @@ def pair_replace(f, n, old_a, old_b, a, b):
     f[_C] += of_a * of_b - of_old_a * of_old_b
 
 
-@outlined
+@inlined
 def pair_rebuild(f, i, ring):
     moments_of(f, _X, i, ring, 2, 0)
     moments_of(f, _Y, i, ring, 2, 1)
@@ -166,20 +166,6 @@ def line_left(w):
     return line_of(w[5], w[3], w[4], w[2], w[1])
 
 
-@outlined
-def pair_row_apart(f, i, t, a, b, ring):
-    """Of a window that fills, or one in time."""
-    while is_due(i, t):
-        slot = ring + 2 * drop(i)
-        pair_remove(f, i[COUNT], f[slot], f[slot + 1])
-    if is_full(i):
-        return True
-    slot = ring + 2 * push(i, t)
-    f[slot], f[slot + 1] = a, b
-    pair_add(f, i[COUNT], a, b)
-    return False
-
-
 @inlined
 def pair_row(f, i, t, a, b, ring=PAIR):
     """A row into the window of pairs; → whether there was no room."""
@@ -187,9 +173,16 @@ def pair_row(f, i, t, a, b, ring=PAIR):
         slot = ring + 2 * turn(i)
         pair_replace(f, i[COUNT], f[slot], f[slot + 1], a, b)
         f[slot], f[slot + 1] = a, b
-    elif pair_row_apart(f, i, t, a, b, ring):
-        return True
-    if is_rebuild_due(i) or pair_is_worn(f):
+    else:
+        while is_due(i, t):
+            slot = ring + 2 * drop(i)
+            pair_remove(f, i[COUNT], f[slot], f[slot + 1])
+        if is_full(i):
+            return True
+        slot = ring + 2 * push(i, t)
+        f[slot], f[slot + 1] = a, b
+        pair_add(f, i[COUNT], a, b)
+    if seldom(is_rebuild_due(i) or pair_is_worn(f)):
         pair_rebuild(f, i, ring)
     return False
 
@@ -234,7 +227,7 @@ def _pairs(name: str, outputs: tuple[str, ...], formula: str, oracle: str, **how
         name=name, module=__name__, formula=formula, inputs=("x", "y"),
         outputs=tuple(Output(one) for one in outputs),
         parameters=window_parameter(fewest=2),
-        start=lambda values: windowed(values, own=PAIR, columns=2, fewest=2), grow=growing(PAIR, 2), first="w",
+        start=lambda values: windowed(values, own=PAIR, columns=2, fewest=2), grow=Growing(PAIR, 2), first="w",
         oracle=oracle, **how,
     )  # fmt: skip
 
@@ -361,7 +354,7 @@ ROLLING_QUANTILE = Kernel(
     parameters=(*window_parameter(), Parameter(name="prob", kind="float", default=0.5, low=0.0, high=1.0)),
     step=rolling_quantile_step,
     start=lambda values: windowed(values, own=0, parameters=[values["prob"]], mirrored=True),
-    grow=growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
+    grow=Growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
     oracle="pandas rolling.quantile, np.quantile", source="Hyndman & Fan 1996",
 )  # fmt: skip
 
@@ -420,7 +413,7 @@ ROBUST_HAMPEL = Kernel(
     parameters=(*window_parameter(21, fewest=1), Parameter(name="k", kind="float", default=3.0, above=0.0)),
     step=robust_hampel_step,
     start=lambda values: windowed(values, own=0, parameters=[values["k"]], mirrored=True),
-    grow=growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
+    grow=Growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
     oracle='naive median and MAD; SciPy median_abs_deviation(scale="normal")',
     source="Hampel 1974; Davies & Gather 1993",
     differs="The window is trailing: the textbook's is centred and looks ahead. A flat window has no score.",

@@ -57,7 +57,8 @@ class Streaming:
         self.outputs = self.kernel.outputs_of(values)
         self._values = values
         self._f, self._i, self._p, self._by_time = start
-        assert self.kernel.registers in (None, (len(self._f), len(self._i))), self.kernel.name
+        floats, ints = self.kernel.at_hand or (0, 0)
+        assert floats <= len(self._f) and ints <= len(self._i), self.kernel.name
         self._run = rows_of(self.kernel) if self.kernel.ready is None else answers_of(self.kernel)
         self._last_ns = -(1 << 63)
 

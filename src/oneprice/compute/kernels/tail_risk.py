@@ -14,7 +14,7 @@ from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.rows import finite
 from oneprice.compute.kernels.shapes import POWERS, POWERS_LEFT, central_moments, powers_step
 from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_row
-from oneprice.compute.kernels.windows import COUNT, growing, is_ready, no_output, window_parameter, windowed
+from oneprice.compute.kernels.windows import COUNT, Growing, is_ready, no_output, window_parameter, windowed
 
 _ALPHA = Parameter(name="alpha", kind="float", default=0.05, above=0.0, below=1.0, help="probability of a larger loss")
 
@@ -57,7 +57,7 @@ def _historical(
         name=name, module=__name__, aliases=(alias,), formula=formula, inputs=("r",), outputs=(Output(output),),
         parameters=(*window_parameter(250), _ALPHA), step=step,
         start=lambda values: windowed(values, own=0, parameters=[values["alpha"]], mirrored=True),
-        grow=growing(0, mirrored=True), first="w", cost=cost, oracle=oracle, source=source, differs=differs,
+        grow=Growing(0, mirrored=True), first="w", cost=cost, oracle=oracle, source=source, differs=differs,
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ CORNISH_FISHER_VAR = Kernel(
     outputs=(Output("var"), Output("valid", "int8", help="1: z' rises with z, so that it is a quantile")),
     parameters=(*window_parameter(250, fewest=2), _ALPHA), step=powers_step,
     finish=cornish_fisher_var_finish, left=POWERS_LEFT,
-    start=_cornish_fisher_start, grow=growing(POWERS), first="w", oracle="SciPy skew, kurtosis",
+    start=_cornish_fisher_start, grow=Growing(POWERS), first="w", oracle="SciPy skew, kurtosis",
     source="Cornish & Fisher 1938; Maillard 2012",
     differs="S and K are the sample's (biased, as SciPy's by default) and go into the expansion as they are: what it describes"
     " has others (Maillard); σ with ddof 1. valid looks at all z, as Maillard's domain, not at this one. A flat window has no"
@@ -247,7 +247,7 @@ EVT_POT_VAR = Kernel(
         Parameter(name="p", kind="float", default=0.99, above=0.0, below=1.0, help="level of var and es; above 1 − tail"),
         Parameter(name="refit", kind="int", default=50, low=1, help="rows from fit to fit; what it gave holds in between"),
     ),
-    step=evt_pot_var_step, start=_evt_start, grow=growing(_EVT, mirrored=True), first="w",
+    step=evt_pot_var_step, start=_evt_start, grow=Growing(_EVT, mirrored=True), first="w",
     cost="O(w) moves; O(k) a refit, k exceedances", oracle="SciPy genpareto", source="McNeil & Frey 2000; Grimshaw 1993",
     differs="Of returns as they come: McNeil & Frey's are a GARCH model's residuals. Likelihood has no maximum for ξ < −1,"
     " where the search ends; it begins at the exponential distribution. Fewer than 30 exceedances (many equal losses) give"

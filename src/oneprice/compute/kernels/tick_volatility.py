@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
-from oneprice.compute.kernels.inlining import inlined, outlined
+from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import log, power
+from oneprice.compute.kernels.rows import is_price
 from oneprice.compute.kernels.windows import (
     COUNT,
     SUM,
     TIMES,
+    Growing,
     add_to,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -78,7 +79,7 @@ def two_scale_choice(f, i):
     return max(2, math.ceil(wanted))
 
 
-@outlined
+@inlined
 def two_scale_rebuild(f, i):
     sum_clear(f, 0)
     sum_clear(f, SUM)
@@ -92,7 +93,7 @@ def two_scale_rebuild(f, i):
 def two_scale_rv_step(f, i, p, t, x, y):
     price, reach = x[0], i[_REACH]
     no_output(y)
-    if not 0.0 < price < math.inf:
+    if not is_price(price):
         return False
     while is_due(i, t, _RING):
         oldest = f[_LOGS + drop(i)]
@@ -115,7 +116,7 @@ def two_scale_rv_step(f, i, p, t, x, y):
         i[_WAIT] = i[COUNT]
         i[_REACH] = reach = two_scale_choice(f, i)
         two_scale_rebuild(f, i)
-    elif is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM):
+    elif seldom(is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM)):
         two_scale_rebuild(f, i)
     if is_ready(i):
         share = (n - reach + 1) / reach / n
@@ -146,7 +147,7 @@ TWO_SCALE_RV = Kernel(
         *window_parameter(1000, fewest=_FEWEST_TICKS),
         Parameter(name="k", kind="int", low=2, help="steps of the slow scale; left out: chosen by the noise"),
     ),
-    step=two_scale_rv_step, start=_two_scale_start, grow=growing(_LOGS, 1, 2), first="w",
+    step=two_scale_rv_step, start=_two_scale_start, grow=Growing(_LOGS, 1, 2), first="w",
     oracle="naive loop; simulated noise", source="Zhang, Mykland & Aït-Sahalia 2005",
     differs="Results below zero are returned and flagged. n counts returns: w − 1. K is chosen anew once per window, by the "
     "returns over a fiftieth of it.",
@@ -193,7 +194,7 @@ def terms_with(f, i, r, place, direction, neighbours):
     return r * (r + 2.0 * total)
 
 
-@outlined
+@inlined
 def kernel_rebuild(f, i):
     sum_clear(f, 0)
     for k in range(i[COUNT]):
@@ -218,7 +219,7 @@ def realized_kernel_step(f, i, p, t, x, y):
         i[_WAIT] = i[COUNT]
         i[_REACH] = kernel_choice(f, i)
         kernel_rebuild(f, i)
-    elif is_rebuild_due(i) or sum_is_worn(f, 0):
+    elif seldom(is_rebuild_due(i) or sum_is_worn(f, 0)):
         kernel_rebuild(f, i)
     if is_ready(i):
         y[0] = max(0.0, total_of(f, 0))  # the kernel is positive semi-definite: below zero there is only rounding
@@ -243,7 +244,7 @@ REALIZED_KERNEL = Kernel(
         *window_parameter(1000, fewest=_FEWEST_TICKS),
         Parameter(name="bandwidth", kind="int", low=0, help="H, returns; left out: chosen by the noise"),
     ),
-    step=realized_kernel_step, start=_kernel_start, grow=growing(_RETURNS, 1, 2), first="w", cost="O(H)",
+    step=realized_kernel_step, start=_kernel_start, grow=Growing(_RETURNS, 1, 2), first="w", cost="O(H)",
     oracle="naive double sum", source="Barndorff-Nielsen, Hansen, Lunde & Shephard 2009",
     differs="Never below zero. H is chosen anew once per window, by the returns over a fiftieth of it; ends are not averaged.",
 )  # fmt: skip

@@ -15,7 +15,7 @@ from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
     COUNT,
-    growing,
+    Growing,
     is_ready,
     window_parameter,
     windowed,
@@ -66,7 +66,7 @@ WINSORIZE = Kernel(
         Parameter(name="lower", kind="float", help="fixed lower limit, in units of x; with it no window is kept"),
         Parameter(name="upper", kind="float", help="fixed upper limit, in units of x"),
     ),
-    step=winsorize_step, start=_winsorize_start, grow=growing(0, mirrored=True), first="w+1 (fixed limits 1)",
+    step=winsorize_step, start=_winsorize_start, grow=Growing(0, mirrored=True), first="w+1 (fixed limits 1)",
     cost="O(log w) comparisons, O(w) moves", oracle="pandas rolling.quantile; SciPy mstats.winsorize (fixed limits)",
     source="Hastings et al. 1947",
     differs="The limits come from the window before the row: with the row inside, an outlier moves its own limit. The window"

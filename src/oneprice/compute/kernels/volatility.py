@@ -6,17 +6,17 @@ import math
 from typing import Any
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import LN2, log
-from oneprice.compute.kernels.rows import finite, plain
+from oneprice.compute.kernels.rows import finite, is_price, is_quote, plain
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
     SPAN,
     SUM,
+    Growing,
     add_to,
     drop,
-    growing,
     is_due,
     is_full,
     is_ready,
@@ -84,7 +84,7 @@ REALIZED_VAR = Kernel(
         ),
     ),
     step=realized_var_step, start=lambda values: windowed(values, own=SUM, parameters=[values["ppy"] or 0.0]),
-    grow=growing(SUM), first="w", oracle="NumPy", source="Andersen & Bollerslev 1998",
+    grow=Growing(SUM), first="w", oracle="NumPy", source="Andersen & Bollerslev 1998",
     differs="A window in time is annualised by its length; one of observations only when ppy says how many make a year.",
 )  # fmt: skip
 
@@ -113,7 +113,7 @@ def bipower_var_step(f, i, p, t, x, y):
     sum_add(f, 0, r * r)
     if n > 1:
         sum_add(f, SUM, f[_RETURNS + slot_at(i, n - 2)] * r)
-    if is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM):
+    if seldom(is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM)):
         sum_clear(f, 0)
         sum_clear(f, SUM)
         before = 0.0
@@ -131,7 +131,7 @@ def bipower_var_step(f, i, p, t, x, y):
 BIPOWER_VAR = Kernel(
     name="bipower_var", module=__name__, formula="bv = (π/2)·(w/(w−1))·Σ_{i≥2}|r_i||r_{i−1}|; jump = max(0, Σr² − bv)",
     inputs=("r",), outputs=(Output("bv"), Output("jump")), parameters=window_parameter(20, fewest=2),
-    step=bipower_var_step, start=lambda values: windowed(values, own=_RETURNS, fewest=2), grow=growing(_RETURNS),
+    step=bipower_var_step, start=lambda values: windowed(values, own=_RETURNS, fewest=2), grow=Growing(_RETURNS),
     first="w", oracle="naive loop; unbiased on Gaussian returns", source="Barndorff-Nielsen & Shephard 2004",
     differs="The factor w/(w−1) is there: without it bv is too small, and every short window seems to jump.",
 )  # fmt: skip
@@ -182,7 +182,7 @@ def medrv_step(f, i, p, t, x, y):
             sum_add(f, SUM, squared_minimum(before, r))
             if n > 2:
                 sum_add(f, 0, squared_median(f[_RETURNS + slot_at(i, n - 3)], before, r))
-    if is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM):
+    if seldom(is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM)):
         sum_clear(f, 0)
         sum_clear(f, SUM)
         last, one_before = 0.0, 0.0
@@ -204,7 +204,7 @@ MEDRV = Kernel(
     formula="medrv = π/(6−4√3+π)·(w/(w−2))·Σ med(|r_{i−1}|, |r_i|, |r_{i+1}|)²; "
     "minrv = π/(π−2)·(w/(w−1))·Σ min(|r_i|, |r_{i+1}|)²",
     inputs=("r",), outputs=(Output("medrv"), Output("minrv")), parameters=window_parameter(20, fewest=3),
-    step=medrv_step, start=lambda values: windowed(values, own=_RETURNS, fewest=3), grow=growing(_RETURNS), first="w",
+    step=medrv_step, start=lambda values: windowed(values, own=_RETURNS, fewest=3), grow=Growing(_RETURNS), first="w",
     oracle="naive loop; unbiased on Gaussian returns", source="Andersen, Dobrev & Schaumburg 2012",
     differs="The median of three neighbours squared, summed; not w times the median of r².",
 )  # fmt: skip
@@ -242,12 +242,12 @@ RISKMETRICS_VOL = Kernel(
 
 @inlined
 def is_range(high, low):
-    return 0.0 < low <= high < math.inf
+    return is_quote(low, high)
 
 
 @inlined
 def is_bar(opened, high, low, close):
-    return is_range(high, low) and 0.0 < opened < math.inf and 0.0 < close < math.inf
+    return is_range(high, low) and is_price(opened) and is_price(close)
 
 
 _PER_RANGE = 1.0 / (4.0 * LN2)
@@ -304,7 +304,7 @@ def _of_bars(name: str, inputs: str, formula: str, term: Any, source: str, alias
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=tuple(inputs), outputs=(Output("vol", help="of one bar"),),
         parameters=window_parameter(20), prepare=term, prepared=1, step=mean_step, finish=root_of_mean, left=2,
-        start=lambda values: windowed(values, own=SUM), grow=growing(SUM), first="w",
+        start=lambda values: windowed(values, own=SUM), grow=Growing(SUM), first="w",
         oracle="closed form", source=source, differs=differs, aliases=(alias,),
     )  # fmt: skip
 
@@ -366,7 +366,7 @@ def yang_zhang_step(f, i, p, t, x, w):
     f[_CLOSE] = log_close
     f[slot], f[slot + 1], f[slot + 2] = jump, gain, term
     sum_add(f, _RS, term)
-    if is_rebuild_due(i) or moments_are_worn(f, 0) or moments_are_worn(f, _GAIN) or sum_is_worn(f, _RS):
+    if seldom(is_rebuild_due(i) or moments_are_worn(f, 0) or moments_are_worn(f, _GAIN) or sum_is_worn(f, _RS)):
         moments_of(f, 0, i, _BARS, 3, 0)
         moments_of(f, _GAIN, i, _BARS, 3, 1)
         sum_of(f, _RS, i, _BARS, 3, 2)
@@ -393,7 +393,7 @@ YANG_ZHANG = Kernel(
     formula="σ² = V_o + k·V_c + (1−k)V_rs; V_o = var ln(O/C₋), V_c = var ln(C/O), ddof 1; k = 0.34/(1.34 + (w+1)/(w−1))",
     inputs=("O", "H", "L", "C"), outputs=(Output("vol", help="of one bar"),), parameters=window_parameter(20, fewest=2),
     prepare=yang_zhang_terms, prepared=4, step=yang_zhang_step, finish=yang_zhang_finish, left=4,
-start=_yang_zhang_start, grow=growing(_BARS, 3), version=2,
+start=_yang_zhang_start, grow=Growing(_BARS, 3), version=2,
     first="w+1", oracle="closed form", source="Yang & Zhang 2000",
     differs="w bars that each have one before them: V_o has as many values as V_c. In a 24/7 market V_o ≈ 0.",
 )  # fmt: skip

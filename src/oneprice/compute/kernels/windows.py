@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from oneprice.compute.kernels.definition import Floats, Grow, Ints, Parameter, Span, Start
-from oneprice.compute.kernels.inlining import inlined, outlined
+from oneprice.compute.kernels.definition import Floats, Ints, Parameter, Span, Start
+from oneprice.compute.kernels.inlining import inlined, seldom
 
 HEAD, COUNT, CAPACITY, SIZE, SPAN, REMOVED, FEWEST, SEEN = range(8)
 TIMES = 8  # places of a windowed kernel's own integers stand from here; the times of the ring behind them
 REBUILD_EVERY = 4_096  # removals, after which what was kept by adding and removing is made anew from the ring
 _FIRST_CAPACITY = 64
-_PLACE = (1 << 48) - 1  # slots are below: by this the compiler knows that one is not negative, and asks no more
+PLACE = (1 << 48) - 1  # slots are below: by this the compiler knows that one is not negative, and asks no more
 
 
 def window_parameter(default: int | str = 100, *, name: str = "w", fewest: int = 1) -> tuple[Parameter, Parameter]:
@@ -49,23 +50,30 @@ def windowed(
     return Start(np.zeros(own + capacity * columns), i, np.array(parameters or [], dtype=np.float64), by_time)
 
 
-def growing(own: int, columns: int = 1, own_ints: int = 0, *, mirrored: bool = False) -> Grow:
-    """What enlarges such a state: twice the ring, its rows in order."""
+class Growing(msgspec.Struct, frozen=True):
+    """What enlarges such a state: twice the ring, its rows in order. The arguments are those of `windowed`."""
 
-    def grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
+    own: int
+    columns: int = 1
+    own_ints: int = 0
+    mirrored: bool = False
+
+    @property
+    def registers(self) -> tuple[int, int] | None:
+        return None if self.mirrored else (self.own, TIMES + self.own_ints)
+
+    def __call__(self, f: Floats, i: Ints) -> tuple[Floats, Ints]:
+        own, columns, base = self.own, self.columns, TIMES + self.own_ints
         capacity, count = int(i[CAPACITY]), int(i[COUNT])
-        kept = own + capacity if mirrored else own
-        moved = own + 2 * capacity if mirrored else own
+        kept = own + capacity if self.mirrored else own
+        moved = own + 2 * capacity if self.mirrored else own
         places = (int(i[HEAD]) + np.arange(count)) % capacity
-        base = TIMES + own_ints
         wider_f = np.concatenate([f[:kept], np.zeros(moved - kept + 2 * capacity * columns)])
         wider_i = np.concatenate([i[:base], np.zeros(2 * capacity, dtype=np.int64)])
         wider_f[moved : moved + count * columns] = f[kept:].reshape(capacity, columns)[places].ravel()
         wider_i[base : base + count] = i[base:][places]
         wider_i[HEAD], wider_i[CAPACITY] = 0, 2 * capacity
         return wider_f, wider_i
-
-    return grow
 
 
 @inlined
@@ -80,7 +88,7 @@ def is_due(i, t, base=TIMES):
         return False
     if i[SPAN] == 0:
         return i[COUNT] >= i[SIZE]
-    return i[base + i[HEAD]] <= t - i[SPAN]
+    return i[base + (i[HEAD] & PLACE)] <= t - i[SPAN]
 
 
 @inlined
@@ -92,19 +100,44 @@ def is_full(i):
 @inlined
 def drop(i):
     """Let the oldest row go; → its slot."""
-    slot = i[HEAD]
+    slot = i[HEAD] & PLACE
     i[HEAD] = slot + 1 if slot + 1 < i[CAPACITY] else 0
     i[COUNT] -= 1
     i[REMOVED] += 1
     return slot
 
 
+_TOGETHER = 4  # rows that are looked at side by side: more are seldom due at once
+
+
+@inlined
+def drop_until(i, last, base=TIMES, kept=0):
+    """Let the rows go whose time is at most `last`, but for the newest `kept`: those of a window in time that are due. How
+    many a new row makes due nobody can foretell, and a branch that is guessed wrong costs more than all comparisons."""
+    gone = _TOGETHER
+    while gone == _TOGETHER:
+        gone = 0
+        for k in range(kept, kept + _TOGETHER):
+            gone += (k < i[COUNT]) & (i[base + slot_at(i, k)] <= last)
+        i[HEAD] = slot_at(i, gone)
+        i[COUNT] -= gone
+        i[REMOVED] += gone
+
+
+@inlined
+def drop_due(i, t, base=TIMES):
+    """Let the rows go that have to before a row of time t comes in."""
+    if i[SPAN] > 0:
+        drop_until(i, t - i[SPAN], base)
+    elif i[COUNT] >= i[SIZE]:
+        drop(i)
+
+
 @inlined
 def push(i, t, base=TIMES):
     """Take a row in; → its slot."""
     slot = i[HEAD] + i[COUNT]
-    if slot >= i[CAPACITY]:
-        slot -= i[CAPACITY]
+    slot = (slot if slot < i[CAPACITY] else slot - i[CAPACITY]) & PLACE
     i[base + slot] = t
     i[COUNT] += 1
     return slot
@@ -119,7 +152,7 @@ def is_turning(i):
 @inlined
 def turn(i):
     """The oldest row goes and the newest takes its slot; → the slot."""
-    slot = i[HEAD] & _PLACE
+    slot = i[HEAD] & PLACE
     i[HEAD] = slot + 1 if slot + 1 < i[CAPACITY] else 0
     i[REMOVED] += 1
     return slot
@@ -129,7 +162,7 @@ def turn(i):
 def slot_at(i, k):
     """The slot of the k-th oldest row."""
     slot = i[HEAD] + k
-    return slot if slot < i[CAPACITY] else slot - i[CAPACITY]
+    return (slot if slot < i[CAPACITY] else slot - i[CAPACITY]) & PLACE
 
 
 @inlined
@@ -217,7 +250,7 @@ def sum_is_worn(f, at):
     return not (total == 0.0 or abs(total) >= _SPENT * f[at + 2])
 
 
-@outlined
+@inlined
 def sum_of(f, at, i, ring, columns=1, column=0):
     """Make the sum anew from the ring."""
     sum_clear(f, at)
@@ -238,7 +271,7 @@ def sums_keep(f, i, at, ring, columns=1):
     """Make the sums anew from the ring now and then, and when their digits are gone."""
     is_old = is_rebuild_due(i)
     for column in range(columns):
-        if is_old or sum_is_worn(f, at + SUM * column):
+        if seldom(is_old or sum_is_worn(f, at + SUM * column)):
             sum_of(f, at + SUM * column, i, ring, columns, column)
 
 
@@ -258,6 +291,36 @@ def sum_row(f, i, t, term, ring=SUM):
     f[slot] = term
     sums_keep(f, i, 0, ring)
     return False
+
+
+# -- the same as the difference of two running totals: what leaves is not taken off, which spares a branch for each row ------
+# For each column two places of its own, a sum as above of all terms so far, and two of each row in the ring: that sum as it
+# was before the row. For terms that are alike in size, as prices and quantities are.
+
+TOTAL = 2
+
+
+@inlined
+def totals_push(f, i, t, at, ring, columns=1, base=TIMES):
+    """The oldest rows go as is due, a row comes; its terms are to be added to f[at] next. → whether there was no room."""
+    drop_due(i, t, base)
+    if is_full(i):
+        return True
+    for column in range(columns):
+        if seldom(not math.isfinite(f[at + TOTAL * column])):
+            i[COUNT] = 0  # beyond the range of numbers: the window begins anew
+            f[at + TOTAL * column], f[at + TOTAL * column + 1] = 0.0, 0.0
+    slot = ring + TOTAL * columns * push(i, t, base)
+    for k in range(TOTAL * columns):
+        f[slot + k] = f[at + k]
+    return False
+
+
+@inlined
+def total_since(f, i, k, at, ring, columns=1, column=0):
+    """The sum of the k-th oldest row's term and all after it."""
+    slot = ring + TOTAL * (columns * slot_at(i, k) + column)
+    return (f[at + TOTAL * column] - f[slot]) + (f[at + TOTAL * column + 1] - f[slot + 1])
 
 
 # -- mean and second moment of a window ---------------------------------------------------------------------------------
@@ -312,7 +375,7 @@ def moments_are_worn(f, at):
     return f[at + 1] < _SHARE * f[at + 3] or f[at] * f[at] > _FAR * f[at + 1]
 
 
-@outlined
+@inlined
 def moments_of(f, at, i, ring, columns=1, column=0):
     """Make mean and second moment anew from the ring, in two passes."""
     n = i[COUNT]
@@ -334,18 +397,6 @@ def moments_of(f, at, i, ring, columns=1, column=0):
     f[at + 3] = f[at + 1]
 
 
-@outlined
-def moments_row_apart(f, i, t, value):
-    """Of a window that fills, or one in time."""
-    while is_due(i, t):
-        moments_remove(f, 0, i[COUNT] - 1, f[MOMENTS + drop(i)])
-    if is_full(i):
-        return True
-    f[MOMENTS + push(i, t)] = value
-    moments_add(f, 0, i[COUNT], value)
-    return False
-
-
 @inlined
 def moments_row(f, i, t, value):
     """A value into a window that is its moments, at f[0], and a ring; → whether there was no room."""
@@ -353,8 +404,13 @@ def moments_row(f, i, t, value):
         slot = MOMENTS + turn(i)
         moments_replace(f, 0, i[COUNT], f[slot], value)
         f[slot] = value
-    elif moments_row_apart(f, i, t, value):
-        return True
-    if is_rebuild_due(i) or moments_are_worn(f, 0):
+    else:
+        while is_due(i, t):
+            moments_remove(f, 0, i[COUNT] - 1, f[MOMENTS + drop(i)])
+        if is_full(i):
+            return True
+        f[MOMENTS + push(i, t)] = value
+        moments_add(f, 0, i[COUNT], value)
+    if seldom(is_rebuild_due(i) or moments_are_worn(f, 0)):
         moments_of(f, 0, i, MOMENTS)
     return False
