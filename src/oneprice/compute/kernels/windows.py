@@ -17,7 +17,7 @@ from oneprice.compute.kernels.inlining import inlined, seldom
 HEAD, COUNT, CAPACITY, SIZE, SPAN, REMOVED, FEWEST, SEEN = range(8)
 TIMES = 8  # places of a windowed kernel's own integers stand from here; the times of the ring behind them
 REBUILD_EVERY = 4_096  # removals, after which what was kept by adding and removing is made anew from the ring
-_FIRST_CAPACITY = 64
+_FIRST_CAPACITY = 64  # of a window in time, doubled when it is full
 PLACE = (1 << 48) - 1  # slots are below: by this the compiler knows that one is not negative, and asks no more
 
 
@@ -114,12 +114,12 @@ _TOGETHER = 4  # rows that are looked at side by side: more are seldom due at on
 def drop_until(i, last, base=TIMES, kept=0):
     """Let the rows go whose time is at most `last`, but for the newest `kept`: those of a window in time that are due. How
     many a new row makes due nobody can foretell, and a branch that is guessed wrong costs more than all comparisons."""
-    gone = _TOGETHER
+    wrap, gone = (i[CAPACITY] - 1) & PLACE, _TOGETHER  # the capacity of a window in time is a power of two
     while gone == _TOGETHER:
         gone = 0
         for k in range(kept, kept + _TOGETHER):
-            gone += (k < i[COUNT]) & (i[base + slot_at(i, k)] <= last)
-        i[HEAD] = slot_at(i, gone)
+            gone += (k < i[COUNT]) & (i[base + ((i[HEAD] + k) & wrap)] <= last)
+        i[HEAD] = (i[HEAD] + gone) & wrap
         i[COUNT] -= gone
         i[REMOVED] += gone
 
