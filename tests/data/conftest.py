@@ -45,4 +45,4 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Session:
     # Once for the compiler: what it takes on a cold cache would be a fault of its own.
     asyncio.run(faulty_session(folder / "compiled", faults, goes_on_s=0.2))
     ahead = ["clock_skew@bybit_linear,for=3"]
-    return asyncio.run(faulty_session(folder / "S", [*faults, "stall@bybit_spot,for=3"], at_once=ahead))
+    return asyncio.run(faulty_session(folder / "S", [*faults, "stall@bybit_spot,for=5"], at_once=ahead))

@@ -214,7 +214,7 @@ def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
         '"""Generated: features of one row."""', "import numpy as np", "from numba import njit",
         "from oneprice.compute.kernels.rows import finite, ratio",
         "from oneprice.compute.kernels.windows import no_output",
-        "from oneprice.compute.lanes import lane", "from oneprice.compute.uncounted import piece, uncounted",
+        "from oneprice.compute.lanes import lane, split", "from oneprice.compute.uncounted import piece, uncounted",
         *(
             f"from {one.module} import {_name_of(part)} as {what}_{name}"
             for name, one in kernels.items() for what, part in _parts_of(one).items()
@@ -241,6 +241,8 @@ def _call(number: int, feature: Joined, inputs: str) -> list[str]:
     kernel, at, here = feature.kernel, TABLE + PLACES * number, len(feature.moves)
     assert kernel is not None
     f, i, p = (f"piece({'m' if k == 1 else 'g'}, m[{at + 2 * k}], m[{at + 2 * k + 1}])" for k in range(3))
+    if kernel.at_hand is not None:  # all in memory, but of the type that a batch compiles steps for
+        f, i = f"split({f}, {f}, 0)", f"split({i}, {i}, 0)"
     made = f"lane(ys, {feature.begin}, {feature.end - feature.begin}, 1)"
     lines = []
     if kernel.prepare is not None:
