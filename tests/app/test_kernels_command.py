@@ -213,7 +213,7 @@ def test_answers_are_told_as_they_are_and_times_to_the_nanosecond(
         pl.DataFrame({"t": at, "p": [100.0, 101, 99, 102, 103], "q": [1.0] * 5}), tmp_path / "trades.parquet"
     )
     arguments = ("kernels", "run", "tick_bars", "--file", file, "--time", "t", "--param", "n=2")
-    done = oneprice(*arguments, "--json")
+    done = oneprice(*arguments, "--json", is_new=True)
     assert done.code == 0, done.err
     wanted: dict[str, Any] = {
         "start_ns": int(at[2]),
@@ -224,21 +224,21 @@ def test_answers_are_told_as_they_are_and_times_to_the_nanosecond(
         "C": 102.0,
     }
     assert (done.json["rows"], done.json["last"]) == (2, wanted | {"V": 2.0, "n": 2.0, "vwap": 100.5})
-    assert str(at[3]) in oneprice(*arguments).err
+    assert str(at[3]) in oneprice(*arguments, is_new=True).err
 
 
 def test_compiling_is_told_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world(tmp_path)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "compiled"))
     run = ("kernels", "run", "sma", "--file", tmp_path / "prices.csv", "--input", "x=close")
-    first, second = oneprice(*run), oneprice(*run)
+    first, second = oneprice(*run, is_new=True), oneprice(*run, is_new=True)
     assert re.search(r"compiling sma \(once; kept on disk\): \d+\.\d s", first.err), first.err
     assert "compiling" not in second.err
     names = ("sma", "midprice", "lag", "diff")
-    warmed = oneprice("kernels", "warm", *names, "--json").json
+    warmed = oneprice("kernels", "warm", *names, "--json", is_new=True).json
     assert set(warmed["compiled"]) == {"midprice", "lag", "diff"}
     assert all(seconds > 0.0 for seconds in warmed["compiled"].values())
-    again = oneprice("kernels", "warm", *names, "--json").json
+    again = oneprice("kernels", "warm", *names, "--json", is_new=True).json
     assert (again["kernels"], again["compiled"]) == (4, {})
     assert again["seconds"] < warmed["seconds"]
     both = oneprice("kernels", "warm", "sma", "--family", "safety", "--json")
