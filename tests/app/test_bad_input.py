@@ -11,6 +11,7 @@ from command import oneprice
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["validate"], 2, "did you mean 'validate-session'?"),
         (["run", "--venues", "byit_spot"], 2, "did you mean 'bybit_spot'?"),
         (["run", "--strategies", "triangle"], 2, "did you mean 'triangular'?"),
         (["run", "--mode", "backtest"], 2, "needs at least one --session"),

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from oneprice import __version__
 from oneprice.app import output
+from oneprice.model.errors import InputError, unknown_name
 
 # Command → its module in `commands`, in the order of the help page.
 COMMANDS = {
@@ -36,6 +37,11 @@ class _OnDemand(TyperGroup):
             import_module(f"oneprice.app.commands.{COMMANDS[cmd_name]}").register(part)
             self.commands.update(typer.main.get_group(part).commands)
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            raise InputError(unknown_name("command", args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
