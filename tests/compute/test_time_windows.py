@@ -1,0 +1,56 @@
+"""Windows in time: whatever number of rows is due at once, and numbers beyond the range of numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oneprice.compute.kernels.streaming import compute
+
+SECOND = 10**9
+GAPS = st.lists(st.sampled_from([0, 0, 0, 1, SECOND // 10, SECOND, 5 * SECOND]), min_size=1, max_size=200)
+
+
+@given(gaps=GAPS, seed=st.integers(0, 9))
+def test_however_many_rows_are_due_at_once_they_go(gaps: list[int], seed: int) -> None:
+    t, rng = np.cumsum(gaps), np.random.default_rng(seed)
+    q, s = rng.integers(1, 100, len(t)) / 8.0, rng.choice([-1.0, 0.0, 1.0], len(t))
+    found = compute("signed_volume", t=t, q=q, s=s, w="1s")["sum"]
+    rows = np.arange(len(t))
+    is_inside = (t[None, :] > t[:, None] - SECOND) & (rows[None, :] <= rows[:, None])
+    np.testing.assert_array_equal(found, is_inside @ (q * s))
+
+
+@given(gaps=GAPS, seed=st.integers(0, 9))
+def test_the_row_looked_back_on_is_the_last_that_is_old_enough(gaps: list[int], seed: int) -> None:
+    t, rng = np.cumsum(gaps), np.random.default_rng(seed)
+    oi = rng.integers(0, 1_000, len(t)).astype(float)
+    found = compute("open_interest_delta", t=t, oi=oi, p=np.ones(len(t)), lag="1s")["delta"]
+    for row in range(len(t)):
+        older = np.flatnonzero(t[:row] <= t[row] - SECOND)
+        np.testing.assert_array_equal(found[row], oi[row] - oi[older[-1]] if len(older) > 0 else np.nan)
+
+
+HUGE = np.array([1e308, 1e308, 1e308])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "columns", "output"),
+    [
+        ("signed_volume", {"q": np.r_[HUGE, np.ones(9)], "s": np.ones(12)}, "sum"),
+        ("twap", {"p": np.r_[1.0, HUGE, np.ones(8)]}, "twap"),
+        (
+            "ofi",
+            {"b": np.ones(12), "a": np.full(12, 2.0), "B": np.r_[1.0, HUGE[:1], 0.0, HUGE[:1], np.ones(8)], "A": np.ones(12)},
+            "sum",
+        ),
+    ],
+)  # fmt: skip
+def test_a_sum_beyond_the_range_of_numbers_is_gone_with_its_rows(kernel, columns, output) -> None:
+    """What is computed of the rows after them is what a stream without them gives."""
+    t = np.arange(12) * SECOND
+    found = compute(kernel, t=t, w="3s", **columns)[output]
+    later = compute(kernel, t=t[5:], w="3s", **{name: column[5:] for name, column in columns.items()})[output]
+    np.testing.assert_allclose(found[-3:], later[-3:])
