@@ -1,7 +1,10 @@
 """oneprice: one tape from many crypto markets, and what to do where the law of one price is broken on it."""
 
+import contextlib
 import hashlib
 import os
+import shutil
+import time
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -18,8 +21,25 @@ def _compiled_code_folder() -> Path:
         found = path.stat()
         state.update(f"{path.name}{found.st_size}{found.st_mtime_ns}".encode())
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    return Path(root) / "oneprice" / "compiled" / state.hexdigest()[:16]
+    folder = Path(root) / "oneprice" / "compiled" / state.hexdigest()[:16]
+    with contextlib.suppress(OSError):  # where nothing can be kept, Numba says so if it matters
+        _keep(folder)
+    return folder
+
+
+_KEPT_S = 30 * 86_400.0
+
+
+def _keep(folder: Path) -> None:
+    """Note that a folder is in use. When it is new, the sources are: those of which nobody ran the code for a month go."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        for other in folder.parent.iterdir():
+            if other.stat().st_mtime < time.time() - _KEPT_S:
+                shutil.rmtree(other, ignore_errors=True)
+    os.utime(folder)
 
 
 # Read by Numba when it is first imported, which no module of ours does before this one has run.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(_compiled_code_folder()))
+if "NUMBA_CACHE_DIR" not in os.environ:
+    os.environ["NUMBA_CACHE_DIR"] = str(_compiled_code_folder())

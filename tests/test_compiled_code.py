@@ -1,0 +1,43 @@
+"""Where compiled code is kept: one folder a state of the sources, for as long as somebody runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CODE = "import os, oneprice; print(os.environ['NUMBA_CACHE_DIR'])"
+
+
+def folder_of_a_run(home: Path) -> Path:
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    command = [sys.executable, "-c", CODE]
+    done = subprocess.run(
+        command, env=environment | {"XDG_CACHE_HOME": str(home)}, capture_output=True, text=True, check=True
+    )
+    return Path(done.stdout.strip())
+
+
+def made(folder: Path, days_ago: float) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "code.nbc").write_bytes(b"0")
+    then = time.time() - days_ago * 86_400
+    os.utime(folder, (then, then))
+    return folder
+
+
+def test_code_that_nobody_ran_for_a_month_goes_when_new_sources_run(tmp_path: Path) -> None:
+    kept = tmp_path / "oneprice" / "compiled"
+    old, recent = made(kept / "old", 31), made(kept / "recent", 29)
+    first = folder_of_a_run(tmp_path)
+    assert (first.parent, first.exists(), old.exists(), recent.exists()) == (kept, True, False, True)
+    older = made(kept / "older", 40)
+    assert folder_of_a_run(tmp_path) == first
+    assert older.exists(), "these sources are not new"
+
+
+def test_a_home_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert folder_of_a_run(tmp_path / "file").name
