@@ -350,9 +350,8 @@ PERP_FAIR_PRICE = Kernel(
         Parameter(name="r_quote", kind="float", default=0.0, help="interest of the quote currency a year (no_arbitrage)"),
         Parameter(name="r_base", kind="float", default=0.0, help="interest of the base currency a year (no_arbitrage)"),
     ),
-    step=perp_fair_price_step, finish=perp_fair_price_finish, left=5,
-    start=_perp_fair_price_start, grow=Growing(TOTAL, TOTAL), version=2,
-    first="1", needs_time=True, oracle="closed form",
+    step=perp_fair_price_step, finish=perp_fair_price_finish, left=5, start=_perp_fair_price_start,
+    grow=Growing(TOTAL, TOTAL), version=2, first="1", needs_time=True, oracle="closed form",
     source="Ackerer, Hugonnier & Jermann 2024; He, Manela, Ross & von Wachter 2022",
     differs="Funding or basis, never both added. Once next_t has passed, nothing is left of the interval. A crossed quote "
     "makes the row unusable.",

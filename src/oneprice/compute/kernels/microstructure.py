@@ -219,8 +219,7 @@ OFI = Kernel(
     name="ofi", module=__name__, formula="e = 1{b≥b₋}B − 1{b≤b₋}B₋ − 1{a≤a₋}A + 1{a≥a₋}A₋; its sum over w",
     inputs=("b", "a", "B", "A"), outputs=(Output("e"), Output("sum")), parameters=window_parameter("1s"), step=ofi_step,
     start=lambda values: windowed(values, own=_OFI_RING, columns=TOTAL), grow=Growing(_OFI_RING, TOTAL), version=2,
-    first="2", oracle="naive loop",
-    source="Cont, Kukanov & Stoikov 2014",
+    first="2", oracle="naive loop", source="Cont, Kukanov & Stoikov 2014",
     differs="What stood at the old price is taken off when the price moves, and the last touch is kept across batches. "
     + _NO_TOUCH,
 )  # fmt: skip
