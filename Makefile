@@ -13,8 +13,9 @@ TEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 demo: setup  ## practice venues, capture, paper trading and a live page at http://127.0.0.1:8079
 	@$(BIN)/oneprice demo $(DEMO_ARGS)
 
+# Some hundred processes start: where Python is told to keep no bytecode, each would translate all modules anew.
 test: setup-dev  ## the whole test suite
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(TEST_ARGS)
 
 lint: setup-dev  ## style and types
 	$(BIN)/ruff check src tests benchmarks

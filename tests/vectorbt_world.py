@@ -1,4 +1,5 @@
-"""What the real vectorbt makes of `market.csv` and `fills.csv`."""
+"""What the real vectorbt makes of `market.csv` and `fills.csv`. It is imported when it is used: that takes seconds, and every
+test process imports all test files."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import vectorbt
 
 MARKET_HEADER = "timestamp,symbol,open,high,low,close,volume,bid,ask,spread,mid"
 FILLS_HEADER = "timestamp,symbol,side,price,qty,fee,pnl,position"
@@ -26,6 +26,8 @@ def read(path: Path) -> pd.DataFrame:
 
 def replayed_fills(path: Path) -> int:
     """Run every symbol's fills as orders of a portfolio; cash, positions and realised results are the file's. → fills"""
+    import vectorbt
+
     fills = pd.read_csv(path)
     for _, of_symbol in fills.groupby("symbol"):
         rows = of_symbol.reset_index(drop=True)
@@ -48,6 +50,8 @@ def replayed_fills(path: Path) -> int:
 def traded_bars(path: Path) -> int:
     """Run a strategy of signals over the closes of the symbol with most bars; its cash is what a plain sum of its trades
     gives. → trades"""
+    import vectorbt
+
     market = read(path)
     assert not market.duplicated(["timestamp", "symbol"]).any()
     assert market["timestamp"].is_monotonic_increasing
