@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,8 @@ def oneprice(*arguments: str | Path, cwd: Path | None = None, is_new: bool = Fal
         ready.stdin.write(json.dumps(request | {"out": str(out), "err": str(err)}) + "\n")
         ready.stdin.flush()
         if not select.select([ready.stdout], [], [], WITHIN_S)[0]:
-            ready.kill()
+            os.killpg(ready.pid, signal.SIGKILL)  # and the command that does not end
+            _ready.cache_clear()
             raise TimeoutError(f"{command}: no end within {WITHIN_S} s: {err.read_text()}")
         return Answer(int(ready.stdout.readline()), out.read_text(), err.read_text())
 
@@ -51,4 +53,4 @@ def oneprice(*arguments: str | Path, cwd: Path | None = None, is_new: bool = Fal
 @cache
 def _ready() -> subprocess.Popen[str]:
     script = [sys.executable, str(Path(__file__).parent / "ready.py")]
-    return subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)

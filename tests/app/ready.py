@@ -1,7 +1,7 @@
 """A process that has imported what commands import, and becomes one in a copy of itself for each line of its standard input.
 
-What every command would take a second for, and some hundred of them several minutes, is done once. A line says arguments,
-folder and environment, and where to write; the answer is the exit code."""
+What would take each command a second is done once. A line says arguments, folder and environment, and where to write; the
+answer is the exit code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Rows of a table that is laid out column by column, and numbers of which the first stand in registers.
 
 Numba's own arrays with strides compute addresses as whole numbers, through which LLVM no longer sees that two of them do not
-overlap, and each access asks for indices below zero. A lane is a pointer, a distance and a length, and asks nothing."""
+overlap, and each access asks for indices below zero. A lane is a pointer, a distance and a length, and asks nothing. A split
+array is two pointers and where the one ends: of a state's own numbers and its ring LLVM sees that they are apart."""
 
 from __future__ import annotations
 
@@ -16,12 +17,16 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 _intrinsic: Any = extending.intrinsic
 
 
-class Lane(types.Type):
-    """For compiled code only: `x[k]`, `x[k] = …`, `x.shape[0]`."""
+class _Numbers(types.Type):
+    """For compiled code only: `x[k]`, `x[k] = …`."""
 
     def __init__(self, dtype: types.Type) -> None:
         self.dtype = dtype
-        super().__init__(name=f"Lane({dtype})")
+        super().__init__(name=f"{type(self).__name__}({dtype})")
+
+
+class Lane(_Numbers):
+    """Numbers the same way apart; `x.shape[0]` says how many."""
 
 
 @extending.register_model(Lane)
@@ -54,12 +59,8 @@ def _place(context, builder, kind, value, k):
     return builder.gep(seen.data, [builder.mul(k, seen.apart)])
 
 
-class Split(types.Type):
-    """For compiled code only: `f[k]`, `f[k] = …`."""
-
-    def __init__(self, dtype: types.Type) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"Split({dtype})")
+class Split(_Numbers):
+    """Numbers of which the first stand elsewhere."""
 
 
 @extending.register_model(Split)
@@ -78,10 +79,8 @@ def split(typing, near, far, count):
 
     def make(context, builder, signature, arguments):
         made = cgutils.create_struct_proxy(kind)(context, builder)
-        made.near, made.far = (
-            context.make_array(one)(context, builder, value=value).data
-            for one, value in zip((near, far), arguments, strict=False)
-        )
+        made.near = context.make_array(near)(context, builder, value=arguments[0]).data
+        made.far = context.make_array(far)(context, builder, value=arguments[1]).data
         made.count = arguments[2]
         return made._getvalue()
 
@@ -97,7 +96,7 @@ def _place_in_split(context, builder, kind, value, k):
 @infer_global(operator.getitem)
 class _Get(AbstractTemplate):
     def generic(self, args, kws):
-        if isinstance(args[0], Lane | Split) and isinstance(args[1], types.Integer):
+        if isinstance(args[0], _Numbers) and isinstance(args[1], types.Integer):
             return signature(args[0].dtype, args[0], types.intp)
         return None
 
@@ -105,7 +104,7 @@ class _Get(AbstractTemplate):
 @infer_global(operator.setitem)
 class _Set(AbstractTemplate):
     def generic(self, args, kws):
-        if isinstance(args[0], Lane | Split) and isinstance(args[1], types.Integer):
+        if isinstance(args[0], _Numbers) and isinstance(args[1], types.Integer):
             return signature(types.none, args[0], types.intp, args[0].dtype)
         return None
 

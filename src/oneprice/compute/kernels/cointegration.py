@@ -27,8 +27,7 @@ from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
     Growing,
-    drop,
-    is_due,
+    drop_due,
     is_full,
     is_ready,
     no_output,
@@ -45,8 +44,7 @@ from oneprice.compute.unit_root import CRITERIA, FIXED, TESTED, room_for
 @njit(cache=True)
 def window_row(f, i, t, x):
     """A row into a window that keeps nothing else; → whether there was no room."""
-    while is_due(i, t):
-        drop(i)
+    drop_due(i, t)
     if is_full(i):
         return True
     width = x.shape[0]

@@ -26,8 +26,7 @@ from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
     Growing,
-    drop,
-    is_due,
+    drop_due,
     is_full,
     is_ready,
     no_output,
@@ -86,8 +85,7 @@ def variance_ratio_step(f, i, p, t, x, y):
     if not is_price(x[0]):
         return False
     ring = i[CAPACITY]
-    while is_due(i, t):
-        drop(i)
+    drop_due(i, t)
     if is_full(i):
         return True
     f[ring + push(i, t)] = log(x[0])
@@ -225,8 +223,7 @@ def hurst_step(f, i, p, t, x, y):
         return False
     count = (p.shape[0] - _SIZES) // 2
     ring = count + i[CAPACITY]
-    while is_due(i, t):
-        drop(i)
+    drop_due(i, t)
     if is_full(i):
         return True
     f[ring + push(i, t)] = x[0]

@@ -32,7 +32,7 @@ from oneprice.compute.kernels.windows import (
     push,
     sum_row,
     total_of,
-    total_since,
+    total_within,
     totals_push,
     window_parameter,
     windowed,
@@ -305,7 +305,7 @@ def perp_fair_price_step(f, i, p, t, x, w):
         return True
     add_to(f, 0, 0.5 * (b + a) - index)
     w[0], w[1], w[3], w[4] = index, rate * max(0, int(next_t) - t), i[COUNT], last
-    w[2] = total_since(f, i, 0, 0, TOTAL) if is_ready(i) else math.nan
+    w[2] = total_within(f, i, 0, TOTAL) if is_ready(i) else math.nan
     return False
 
 

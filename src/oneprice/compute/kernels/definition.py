@@ -197,8 +197,9 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     What of a row does not hang on the rows before it may stand beside the step, where many rows of a batch go through it side
     by side: `prepare(p, x, z)` makes of the inputs the `prepared` floats (logarithms, mostly) that the step reads in their
     place; `finish(p, w, y)` makes the outputs of the `left` floats that the step wrote in theirs (quotients, roots), of which
-    the first is NaN where there is no output. `registers`: with how many floats and integers the state begins that a
-    batch may keep in registers; places of those behind them are written so that none can be below (`windows.PLACE`).
+    the first is NaN where there is no output. `registers`: how many floats and integers, the first
+    of the state, a batch may keep in registers: it does where the compiler sees that other places are behind them
+    (`windows.PLACE`).
     """
 
     name: str

@@ -38,7 +38,7 @@ from oneprice.compute.kernels.windows import (
     push,
     slot_at,
     total_of,
-    total_since,
+    total_within,
     totals_push,
     window_parameter,
     windowed,
@@ -187,7 +187,7 @@ def signed_volume_step(f, i, p, t, x, y):
     add_to(f, 0, signed)
     y[0], y[1] = signed, total_of(f, 0)
     if is_ready(i):
-        y[2] = total_since(f, i, 0, 0, TOTAL)
+        y[2] = total_within(f, i, 0, TOTAL)
     return False
 
 

@@ -33,8 +33,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def outlined(function: Callable[..., Any]) -> Any:
-    """The same for what few rows do (make sums anew, move a whole window): a call, so that it does not stand between what
-    every row does, where the processor would have to read past it."""
+    """The same as a call, for what few rows do (move a whole window), so that it does not stand between what every row does."""
     return _kept(function, forceinline=False)
 
 

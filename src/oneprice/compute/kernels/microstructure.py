@@ -24,7 +24,7 @@ from oneprice.compute.kernels.windows import (
     is_ready,
     no_output,
     nothing_left,
-    total_since,
+    total_within,
     totals_push,
     window_parameter,
     windowed,
@@ -210,7 +210,7 @@ def ofi_step(f, i, p, t, x, y):
         y[0] = flow(x[0], x[2], f[0], f[2], x[1], x[3], f[1], f[3])
         add_to(f, _SUMS, y[0])
         if is_ready(i):
-            y[1] = total_since(f, i, 0, _SUMS, _OFI_RING)
+            y[1] = total_within(f, i, _SUMS, _OFI_RING)
     keep_touch(f, i, x)
     return False
 
@@ -249,7 +249,7 @@ def queue_depletion_step(f, i, p, t, x, w):
     keep_touch(f, i, x)
     if t - i[_BEGAN] >= i[SPAN]:
         for side in range(2):
-            w[side] = total_since(f, i, 0, _SUMS, _QUEUE_RING, 2, side)
+            w[side] = total_within(f, i, _SUMS, _QUEUE_RING, 2, side)
             w[2 + side] = x[2 + side]
     return False
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
-from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
+from oneprice.compute.kernels.extremes import BASE, enter, extremes, extremes_growing, largest, let_go, put
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.rows import finite, plain, ratio
 from oneprice.compute.kernels.windows import (
@@ -15,7 +15,6 @@ from oneprice.compute.kernels.windows import (
     MOMENTS,
     PLACE,
     SUM,
-    TIMES,
     Growing,
     by_count,
     is_full,
@@ -325,7 +324,7 @@ STOCHASTIC_OSC = Kernel(
         Parameter(name="n", kind="int", default=14, low=1), Parameter(name="slow", kind="int", default=3, low=1),
         Parameter(name="d", kind="int", default=3, low=1),
     ),
-    step=stochastic_osc_step, start=_stochastic_start, registers=(2, TIMES + 1), version=2,
+    step=stochastic_osc_step, start=_stochastic_start, registers=(2, BASE), version=2,
     first="n + slow − 1 (d: d − 1 later)", oracle="TA-Lib STOCH", source="Lane 1984", aliases=("stoch",),
     differs="Means are trailing: a centred one reads the future. A row whose window has no range has no value and is left out "
     "of the means; TA-Lib puts a 0 into them.",

@@ -27,8 +27,7 @@ from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
     Growing,
-    drop,
-    is_due,
+    drop_due,
     is_full,
     is_ready,
     no_output,
@@ -164,8 +163,7 @@ def ledoit_wolf_shrinkage_step(f, i, p, t, x, y):
     no_output(y)
     if not all_finite(x):
         return False
-    while is_due(i, t):
-        drop(i)
+    drop_due(i, t)
     if is_full(i):
         return True
     slot = 2 * count + count * push(i, t)

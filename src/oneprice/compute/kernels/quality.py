@@ -16,7 +16,7 @@ from oneprice.compute.kernels.windows import (
     TIMES,
     Growing,
     drop,
-    is_due,
+    drop_due,
     is_full,
     no_output,
     push,
@@ -208,8 +208,7 @@ def clock_skew_align_step(f, i, p, t, x, y):
         return False
     behind = float(t - venue)
     if is_passive:
-        while is_due(i, t, TIMES + _OWN_INTS):
-            drop(i)
+        drop_due(i, t, TIMES + _OWN_INTS)
         while i[COUNT] > 0 and f[_RING + slot_at(i, i[COUNT] - 1)] >= behind:
             i[COUNT] -= 1
         if is_full(i):

@@ -28,8 +28,7 @@ from oneprice.compute.kernels.windows import (
     HEAD,
     MOMENTS,
     Growing,
-    drop,
-    is_due,
+    drop_due,
     is_full,
     is_ready,
     mean_of,
@@ -281,8 +280,7 @@ def fx_beta_step(f, i, p, t, x, y):
             y[0], y[1] = finite(beta), finite(r2)
         return False
     ring = f.shape[0] - 2 * i[CAPACITY]
-    while is_due(i, t):
-        drop(i)
+    drop_due(i, t)
     if is_full(i):
         return True
     slot = ring + 2 * push(i, t)

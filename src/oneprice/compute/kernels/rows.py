@@ -11,7 +11,7 @@ from oneprice.compute.kernels.definition import Start
 from oneprice.compute.kernels.inlining import inlined
 
 BPS = 1e4
-_LARGEST = sys.float_info.max  # compared with infinity LLVM takes bits apart: three times as many instructions
+_LARGEST = sys.float_info.max  # compared with infinity, LLVM takes the bits of a number apart instead
 
 
 def plain(floats: int, ints: int, *parameters: float) -> Start:

@@ -113,7 +113,7 @@ _TOGETHER = 4  # rows that are looked at side by side: more are seldom due at on
 @inlined
 def drop_until(i, last, base=TIMES, kept=0):
     """Let the rows go whose time is at most `last`, but for the newest `kept`: those of a window in time that are due. How
-    many a new row makes due nobody can foretell, and a branch that is guessed wrong costs more than all comparisons."""
+    many a new row makes due no processor can foretell, so it is not asked row by row."""
     wrap, gone = (i[CAPACITY] - 1) & PLACE, _TOGETHER  # the capacity of a window in time is a power of two
     while gone == _TOGETHER:
         gone = 0
@@ -317,9 +317,9 @@ def totals_push(f, i, t, at, ring, columns=1, base=TIMES):
 
 
 @inlined
-def total_since(f, i, k, at, ring, columns=1, column=0):
-    """The sum of the k-th oldest row's term and all after it."""
-    slot = ring + TOTAL * (columns * slot_at(i, k) + column)
+def total_within(f, i, at, ring, columns=1, column=0):
+    """The sum over the window, which holds a row at least."""
+    slot = ring + TOTAL * (columns * slot_at(i, 0) + column)
     return (f[at + TOTAL * column] - f[slot]) + (f[at + TOTAL * column + 1] - f[slot + 1])
 
 
