@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,28 @@ def test_the_filter_is_the_matrix_filter(hedged: tuple[np.ndarray, np.ndarray]) 
     ours = columns(compute("kalman_hedge_ratio", x=x, y=y, q=1e-4))
     np.testing.assert_allclose(ours[:20], theirs[:20], rtol=1e-5, atol=1e-5)  # 10⁶ against 10⁻³ costs both nine digits
     np.testing.assert_allclose(ours[20:], theirs[20:], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [10.0, 1_000.0, 60_000.0])
+@pytest.mark.parametrize("q", [0.0, 1e-9, 1e-5])
+def test_digits_survive_a_start_that_knows_nothing(level: float, q: float) -> None:
+    """Prices that hardly move: P is all but singular, where Joseph's form in floats loses every digit."""
+    rng = np.random.default_rng(5)
+    x = level * np.exp(np.cumsum(rng.normal(0.0, 1e-4, 200)))
+    y = 3.0 + 1.5 * x + rng.normal(0.0, 0.03, len(x))
+    with localcontext(prec=60):
+        alpha, beta, p00, p01, p11 = Decimal(0), Decimal(0), Decimal(10**6), Decimal(0), Decimal(10**6)
+        exact = []
+        for a, b in zip(map(Decimal, x.tolist()), map(Decimal, y.tolist()), strict=True):
+            p00, p11 = p00 + Decimal(q), p11 + Decimal(q)
+            at_zero, of_slope = p00 + p01 * a, p01 + p11 * a
+            variance, error = at_zero + of_slope * a + Decimal("1e-3"), b - alpha - beta * a
+            alpha, beta = alpha + at_zero / variance * error, beta + of_slope / variance * error
+            p00, p01 = p00 - at_zero * at_zero / variance, p01 - at_zero * of_slope / variance
+            p11 -= of_slope * of_slope / variance
+            exact.append([float(one) for one in (alpha, beta, error, error / variance.sqrt())])
+    ours, theirs = columns(compute("kalman_hedge_ratio", x=x, y=y, q=q))[20:], np.array(exact)[20:]
+    assert (np.abs(ours - theirs).max(axis=0) < 1e-6 * np.abs(theirs).max(axis=0)).all()
 
 
 def test_it_starts_from_the_least_squares_of_the_first_rows(hedged: tuple[np.ndarray, np.ndarray]) -> None:

@@ -70,10 +70,11 @@ PAIRS_SPREAD = Kernel(
 )  # fmt: skip
 
 # -- kalman_hedge_ratio -------------------------------------------------------------------------------------------------
-# f: α, β, the covariance P of both; while the first rows are gathered: ⟨x⟩, ⟨y⟩, Σ(x−⟨x⟩)², Σ(x−⟨x⟩)(y−⟨y⟩)
+# f: α, β, the covariance P of both and its determinant; while the first rows are gathered: ⟨x⟩, ⟨y⟩, Σ(x−⟨x⟩)²,
+#    Σ(x−⟨x⟩)(y−⟨y⟩)
 # i: rows so far, whether the filter runs
 
-_ALPHA, _BETA, _P00, _P01, _P11, _MEAN_X, _MEAN_Y, _SXX, _SXY = range(9)
+_ALPHA, _BETA, _P00, _P01, _P11, _DET, _MEAN_X, _MEAN_Y, _SXX, _SXY = range(10)
 _P0 = 1e6
 
 
@@ -98,30 +99,33 @@ def kalman_gather(f, i, p, a, b):
     at_zero, crossed, of_slope = p[1] * (1.0 / n + mean / squares * mean), -p[1] * mean / squares, p[1] / squares
     if not math.isfinite(abs(alpha) + abs(beta) + at_zero + abs(crossed) + of_slope):
         return False
-    f[_ALPHA], f[_BETA], f[_P00], f[_P01], f[_P11] = alpha, beta, at_zero, crossed, of_slope
+    f[_ALPHA], f[_BETA] = alpha, beta
+    f[_P00], f[_P01], f[_P11], f[_DET] = at_zero, crossed, of_slope, p[1] / n * of_slope
     i[1] = 1
     return True
 
 
 @inlined
 def kalman_update(f, p, a, b, y):
-    """One row through the filter: predict, correct (Joseph's form). → whether it could be used."""
-    p00, p01, p11 = f[_P00] + p[0], f[_P01], f[_P11] + p[0]
+    """One row through the filter: predict, correct. → whether it could be used.
+
+    With h = (1, a), Joseph's form is (r·P⁻ + |P⁻|·(−a, 1)ᵀ(−a, 1))/S, and its determinant r·|P⁻|/S. Where the determinant is
+    carried along, nothing that is not negative is the difference of two others, and a row waits for one division only."""
+    q, r = p[0], p[1]
+    p00, p01, p11 = f[_P00] + q, f[_P01], f[_P11] + q
+    determinant = f[_DET] + q * (f[_P00] + p11)
+    variance = ((r + q * (1.0 + a * a) + f[_P00]) + 2.0 * a * p01) + a * a * f[_P11]
+    share = 1.0 / variance
     error = b - (f[_ALPHA] + f[_BETA] * a)
-    h0, h1 = p00 + p01 * a, p01 + p11 * a  # P⁻h
-    variance = h0 + h1 * a + p[1]
-    k0, k1 = h0 / variance, h1 / variance
-    alpha, beta = f[_ALPHA] + k0 * error, f[_BETA] + k1 * error
-    # A = I − K·hᵀ; P = A·P⁻·Aᵀ + r·K·Kᵀ
-    a00, a01, a10, a11 = 1.0 - k0, -k0 * a, -k1, 1.0 - k1 * a
-    b00, b01 = a00 * p00 + a01 * p01, a00 * p01 + a01 * p11
-    b10, b11 = a10 * p00 + a11 * p01, a10 * p01 + a11 * p11
-    p00, p01 = b00 * a00 + b01 * a01 + p[1] * k0 * k0, b00 * a10 + b01 * a11 + p[1] * k0 * k1
-    p11 = b10 * a10 + b11 * a11 + p[1] * k1 * k1
+    alpha, beta = f[_ALPHA] + (p00 + p01 * a) * share * error, f[_BETA] + (p01 + p11 * a) * share * error
+    crossed = determinant * a
+    p00, p01, p11 = (r * p00 + crossed * a) * share, (r * p01 - crossed) * share, (r * p11 + determinant) * share
+    determinant = r * determinant * share
     score = error / math.sqrt(variance)
-    if not math.isfinite(abs(alpha) + abs(beta) + p00 + abs(p01) + p11 + variance + abs(score)):
+    if not math.isfinite(abs(alpha) + abs(beta) + p00 + abs(p01) + p11 + determinant + abs(score)):
         return False
-    f[_ALPHA], f[_BETA], f[_P00], f[_P01], f[_P11] = alpha, beta, p00, p01, p11
+    f[_ALPHA], f[_BETA] = alpha, beta
+    f[_P00], f[_P01], f[_P11], f[_DET] = p00, p01, p11, determinant
     y[0], y[1], y[2], y[3] = alpha, beta, error, score
     return True
 
@@ -143,9 +147,10 @@ def kalman_hedge_ratio_step(f, i, p, t, x, y):
 
 
 def _kalman_start(values: Values) -> Start:
-    start = plain(9, 2, values["q"], values["r"], values["start_rows"])
+    start = plain(10, 2, values["q"], values["r"], values["start_rows"])
     if values["start_rows"] == 0:
         start.f[_P00] = start.f[_P11] = _P0
+        start.f[_DET] = _P0 * _P0
         start.i[1] = 1
     return start
 
@@ -167,7 +172,7 @@ KALMAN_HEDGE_RATIO = Kernel(
             help="rows whose least squares start the filter, P = r·(HᵀH)⁻¹, e and z from the next on; 0: (0, 0), P = 10⁶·I",
         ),
     ),
-    step=kalman_hedge_ratio_step, start=_kalman_start, registers=(9, 2), first="2",
+    step=kalman_hedge_ratio_step, start=_kalman_start, registers=(10, 2), version=2, first="2",
     oracle="naive matrix filter; least squares where q = 0",
     source="Kalman 1960; Chan 2013",
     differs="The line is filtered, not the ratio y/x as if it were observed with constant noise. e and z belong to the line "

@@ -197,7 +197,10 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     What of a row does not hang on the rows before it may stand beside the step, where many rows of a batch go through it side
     by side: `prepare(p, x, z)` makes of the inputs the `prepared` floats (logarithms, mostly) that the step reads in their
     place; `finish(p, w, y)` makes the outputs of the `left` floats that the step wrote in theirs (quotients, roots), of which
-    the first is NaN where there is no output. `registers`: how many floats and integers, the first
+    the first is NaN where there is no output. `lead(f, i, p, t, x, v)` goes before `prepare` where that needs what the rows
+    before brought (the last bar, the time that passed): of the inputs and its own part of the state it makes the `led` floats
+    that are read in their place. It is never done twice for a row: a step that follows one does not ask for room, and the
+    state of a window in time grows before. `registers`: how many floats and integers, the first
     of the state, a batch may keep in registers: it does where the compiler sees that other places are behind them
     (`windows.PLACE`).
     """
@@ -220,6 +223,8 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     alike: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    lead: Any = None
+    led: int = 0
     prepare: Any = None
     prepared: int = 0
     finish: Any = None

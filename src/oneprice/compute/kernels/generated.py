@@ -21,6 +21,7 @@ _ROWS = '''"""Generated: the rows of {name}."""
 import numpy as np
 from numba import njit
 from oneprice.compute.kernels.rows import copy
+from oneprice.compute.kernels.windows import room
 from oneprice.compute.lanes import lane, split
 from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {imports}
@@ -42,16 +43,24 @@ _AT_HAND = """    near_f, near_i = on_stack({floats}, f), on_stack({ints}, i)
 {body}    copy(f, 0, near_f, 0, {floats})
     copy(i, 0, near_i, 0, {ints})
 """
-_BLOCKS = """    z, w, out = on_stack({prepared}, p), on_stack({left}, p), on_stack({finished}, p)
+_BLOCKS = """    v, z = on_stack({led}, p), on_stack({prepared}, p)
+    w, out = on_stack({left}, p), on_stack({finished}, p)
     while done < count:
         rows = min({block}, count - done)
-        whole = rows
+{lead}        whole = rows
 {prepare}        for k in range(rows):
             if step({state}, p, t[done + k], {input}, {output}):
                 rows = k
                 break
 {finish}        done += rows
         if rows < whole:
+            break
+"""
+_LEAD = """        for k in range(rows):
+            lead({state}, p, t[done + k], {given}, {led})
+"""
+_ROOM = """        rows = min(rows, room({state}))
+        if rows == 0:
             break
 """
 _PREPARE = """        for k in range(rows):
@@ -102,19 +111,25 @@ def rows_of(kernel: Kernel) -> Any:
     """`run(f, i, p, t, x, y, done) -> rows done` of one kernel, compiled when first called. x and y have one dimension: x as
     `is_by_column` says, y column by column; `done` rows of them are done already.
 
-    A block of rows is prepared, stepped through, finished: all but the steps without a state, so many rows at a time."""
+    A block of rows is led, prepared, stepped through, finished; what has no state, many rows at a time."""
     outputs = len(kernel.outputs) if kernel.outputs_by is None else "outputs"
     given, made = f"lane(x, done + k, {len(kernel.inputs)}, count)", f"lane(y, done + k, {outputs}, count)"
     if not is_by_column(kernel):
         given = "lane(x, (done + k) * width, width, 1)"
-    prepared, left = f"lane(z, k, {kernel.prepared}, {_BLOCK})", f"lane(w, k, {kernel.left}, {_BLOCK})"
-    finished = f"lane(out, k, {outputs}, {_BLOCK})"
+    led, prepared = f"lane(v, k, {kernel.led}, {_BLOCK})", f"lane(z, k, {kernel.prepared}, {_BLOCK})"
+    left, finished = f"lane(w, k, {kernel.left}, {_BLOCK})", f"lane(out, k, {outputs}, {_BLOCK})"
+    state, lead, prepare, finish = _state_of(kernel), "", "", ""
+    if kernel.lead is not None:
+        lead = (_ROOM if kernel.grow is not None else "") + _LEAD
+        lead, given = lead.format(state=state, given=given, led=led), led
+    if kernel.prepare is not None:
+        prepare, given = _PREPARE.format(given=given, prepared=prepared), prepared
+    if kernel.finish is not None:
+        finish = _FINISH.format(left=left, finished=finished, outputs=outputs, block=_BLOCK)
     body = _BLOCKS.format(
-        state=_state_of(kernel), block=_BLOCK,
-        prepared=_BLOCK * kernel.prepared, left=_BLOCK * kernel.left, finished=_BLOCK * len(kernel.outputs),
-        prepare=_PREPARE.format(given=given, prepared=prepared) if kernel.prepare is not None else "",
-        finish=_FINISH.format(left=left, finished=finished, outputs=outputs, block=_BLOCK) if kernel.finish is not None else "",
-        input=given if kernel.prepare is None else prepared, output=made if kernel.finish is None else left,
+        state=state, block=_BLOCK, led=_BLOCK * kernel.led, prepared=_BLOCK * kernel.prepared, left=_BLOCK * kernel.left,
+        finished=_BLOCK * len(kernel.outputs), lead=lead, prepare=prepare, finish=finish,
+        input=given, output=made if kernel.finish is None else left,
     )  # fmt: skip
     imports = ", ".join(f"{_name_of(part)} as {what}" for what, part in _parts_of(kernel).items())
     return _module(
@@ -194,7 +209,7 @@ class Layout(NamedTuple):
 
     out: int  # the chosen outputs of a tick
     y: int  # all outputs
-    w: int  # the inputs of one feature, gathered; what is prepared of them; what is left of its step
+    w: int  # the inputs of one feature, gathered; what leads to its step, and what is left of it
     states: int  # states and parameters, as the table says
 
 
@@ -202,8 +217,13 @@ def layout_of(features: Sequence[Joined], chosen: Sequence[int]) -> Layout:
     out = TABLE + PLACES * len(features)
     y = out + len(chosen)
     w = y + max((one.end for one in features), default=0)
-    gathered = (len(one.moves) + (one.kernel.prepared + one.kernel.left if one.kernel else 0) for one in features)
+    gathered = (len(one.moves) + (_scratch(one.kernel) if one.kernel else 0) for one in features)
     return Layout(out, y, w, w + max(gathered, default=0))
+
+
+def _scratch(kernel: Kernel) -> int:
+    """Floats of a row between its inputs and its outputs."""
+    return kernel.led + kernel.prepared + kernel.left
 
 
 def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
@@ -213,7 +233,7 @@ def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
     lines = [
         '"""Generated: features of one row."""', "import numpy as np", "from numba import njit",
         "from oneprice.compute.kernels.rows import finite, ratio",
-        "from oneprice.compute.kernels.windows import no_output",
+        "from oneprice.compute.kernels.windows import no_output, room",
         "from oneprice.compute.lanes import lane, split", "from oneprice.compute.uncounted import piece, uncounted",
         *(
             f"from {one.module} import {_name_of(part)} as {what}_{name}"
@@ -245,6 +265,13 @@ def _call(number: int, feature: Joined, inputs: str) -> list[str]:
         f, i = f"split({f}, {f}, 0)", f"split({i}, {i}, 0)"
     made = f"lane(ys, {feature.begin}, {feature.end - feature.begin}, 1)"
     lines = []
+    to_grow = [f"    m[0] = {number}", "    return True"]
+    if kernel.lead is not None:
+        if kernel.grow is not None:
+            lines += [f"if room({f}, {i}) == 0:", *to_grow]
+        led = f"lane(w, {here}, {kernel.led}, 1)"
+        lines.append(f"lead_{kernel.name}({f}, {i}, {p}, now, {inputs}, {led})")
+        inputs, here = led, here + kernel.led
     if kernel.prepare is not None:
         prepared = f"lane(w, {here}, {kernel.prepared}, 1)"
         lines.append(f"prepare_{kernel.name}({p}, {inputs}, {prepared})")
@@ -252,8 +279,7 @@ def _call(number: int, feature: Joined, inputs: str) -> list[str]:
     left = f"lane(w, {here}, {kernel.left}, 1)"
     lines += [
         f"if step_{kernel.name}({f}, {i}, {p}, now, {inputs}, {made if kernel.finish is None else left}):",
-        f"    m[0] = {number}",
-        "    return True",
+        *to_grow,
     ]
     if kernel.finish is not None:
         lines += [f"finish_{kernel.name}({p}, {left}, {made})", f"if np.isnan(w[{here}]):", f"    no_output({made})"]
@@ -276,7 +302,7 @@ def made_for(compiled: Any) -> str | None:
 
 
 def _parts_of(kernel: Kernel) -> dict[str, Any]:
-    parts = {"prepare": kernel.prepare, "step": kernel.step, "finish": kernel.finish}
+    parts = {"lead": kernel.lead, "prepare": kernel.prepare, "step": kernel.step, "finish": kernel.finish}
     return {what: part for what, part in parts.items() if part is not None}
 
 

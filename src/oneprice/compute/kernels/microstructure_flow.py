@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
-from oneprice.compute.kernels.inlining import inlined
-from oneprice.compute.kernels.numbers import LN2, exp, expm1, log
+from oneprice.compute.kernels.inlining import inlined, seldom
+from oneprice.compute.kernels.numbers import LN2, bits_of, exp_plain, expm1, float_of, log
 from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, stateless
 from oneprice.compute.kernels.special import erf
 from oneprice.compute.kernels.windows import (
@@ -24,7 +24,7 @@ from oneprice.compute.kernels.windows import (
     drop_until,
     is_due,
     is_full,
-    no_output,
+    nothing_left,
     push,
     sum_add,
     sums_drop,
@@ -297,26 +297,59 @@ VPIN = Kernel(
 # -- trades that call for trades ----------------------------------------------------------------------------------------------
 
 
+# f: S, the log-likelihood and its rest but for ln λ_before of the events, whose product is f[3]·2^i[2]
+# i: whether there is a row before, its time, that power; p: μ, α, β
+
+_PRODUCT, _POWER = 3, 2
+_GONE = 64.0  # β·Δt from which on nothing is left of S
+_MANTISSA, _OF_ONE = (1 << 52) - 1, 1023 << 52
+_LARGE = 2.0**800
+_RATE = 1e30  # no rate is above it, and μ is not below its inverse
+
+
 @inlined
-def hawkes_intensity_step(f, i, p, t, x, y):
-    """f: S, the log-likelihood and its rest; i: whether there is a row before, and its time; p: μ, α, β."""
+def hawkes_elapsed(f, i, p, t, x, v):
+    """ns since the row before (NaN: this one is none), the event."""
     event = x[0]
-    if not (event == 0.0 or event == 1.0):
-        no_output(y)
+    v[0], v[1] = math.nan, event
+    if event * (event - 1.0) == 0.0:  # 0 or 1, which no processor can foretell, so it is not asked which
+        v[0] = float(t - i[1]) * i[0]
+        i[0], i[1] = 1, t
+
+
+@inlined
+def hawkes_faded(p, x, z):
+    """The share of S that has gone, μΔt, the event."""
+    elapsed_s = x[0] / 1e9
+    z[0] = 1.0 - exp_plain(-min(p[2] * elapsed_s, _GONE)) if elapsed_s >= 0.0 else math.nan
+    z[1], z[2] = p[0] * elapsed_s, x[1]
+
+
+@inlined
+def hawkes_intensity_step(f, i, p, t, x, w):
+    """What is left: both intensities, the log-likelihood but for the product, which follows with its power."""
+    share, event = x[0], x[2]
+    nothing_left(w)
+    if math.isnan(share):
         return False
-    if i[0] == 1 and t > i[1]:
-        elapsed_s = (t - i[1]) / 1e9
-        faded = f[0] * (1.0 - exp(-p[2] * elapsed_s))
-        add_to(f, 1, -p[0] * elapsed_s - faded / p[2])
-        f[0] -= faded
-    i[0], i[1] = 1, t
-    y[0] = p[0] + f[0]
-    if event == 1.0:
-        add_to(f, 1, log(y[0]))
-        f[0] += p[1]
-    y[1] = p[0] + f[0]
-    y[2] = total_of(f, 1)
+    faded = f[0] * share
+    add_to(f, 1, -x[1] - faded / p[2])
+    left = f[0] - faded
+    before = p[0] + left
+    f[0] = left + event * p[1]
+    f[_PRODUCT] *= before if event == 1.0 else 1.0
+    if seldom(not 1.0 / _LARGE < f[_PRODUCT] < _LARGE):
+        bits = bits_of(f[_PRODUCT])
+        i[_POWER] += (bits >> 52) - 1023
+        f[_PRODUCT] = float_of((bits & _MANTISSA) | _OF_ONE)
+    w[0], w[1], w[2], w[3], w[4] = before, p[0] + f[0], total_of(f, 1), f[_PRODUCT], i[_POWER]
     return False
+
+
+@inlined
+def hawkes_intensity_finish(p, w, y):
+    y[0], y[1] = w[0], w[1]
+    y[2] = w[2] + (w[4] * LN2 + log(w[3]))
 
 
 def _hawkes_start(values: Values) -> Start:
@@ -325,7 +358,7 @@ def _hawkes_start(values: Values) -> Start:
         raise KernelError(
             f"hawkes_intensity: alpha={alpha:g}: it must be below beta={beta:g}, or every event calls for one or more"
         )
-    return Start(np.zeros(3), np.zeros(2, dtype=np.int64), np.array([mu, alpha, beta]))
+    return Start(np.array([0.0, 0.0, 0.0, 1.0]), np.zeros(3, dtype=np.int64), np.array([mu, alpha, beta]))
 
 
 HAWKES_INTENSITY = Kernel(
@@ -338,11 +371,12 @@ HAWKES_INTENSITY = Kernel(
         Output("loglik", help="since the first row"),
     ),
     parameters=(
-        Parameter(name="mu", kind="float", default=0.1, above=0.0, help="events a second"),
-        Parameter(name="alpha", kind="float", default=0.5, low=0.0, help="a second; below beta"),
-        Parameter(name="beta", kind="float", default=1.0, above=0.0, help="a second"),
+        Parameter(name="mu", kind="float", default=0.1, low=1.0 / _RATE, high=_RATE, help="events a second"),
+        Parameter(name="alpha", kind="float", default=0.5, low=0.0, high=_RATE, help="a second; below beta"),
+        Parameter(name="beta", kind="float", default=1.0, above=0.0, high=_RATE, help="a second"),
     ),
-    step=hawkes_intensity_step, start=_hawkes_start, registers=(3, 2), first="1", oracle="naive double sum", needs_time=True,
+    lead=hawkes_elapsed, led=2, prepare=hawkes_faded, prepared=3, step=hawkes_intensity_step, finish=hawkes_intensity_finish,
+    left=5, start=_hawkes_start, registers=(4, 3), version=2, first="1", oracle="naive double sum", needs_time=True,
     source="Hawkes 1971; Ozaki 1979",
     differs="An event is 1, a row that only asks is 0; anything else gives NaN. Events before the first row are not known.",
 )  # fmt: skip

@@ -26,9 +26,8 @@ from oneprice.compute.kernels.tables import (
     LN2_HIGH,
     LN2_LOW,
     LOG_FIRST,
-    LOG_HIGH,
-    LOG_INVERSE,
     LOG_LOW,
+    LOG_WORD,
 )
 
 LN2 = 0.6931471805599453  # the float nearest to log 2
@@ -61,8 +60,15 @@ def product(x, y):
 
 
 @njit(cache=True, forceinline=True, error_model="numpy")
+def _whole_float(n):
+    """A whole number below 2^51 as a float."""
+    return float_of(n + _TO_WHOLE_BITS) - _TO_WHOLE
+
+
+@njit(cache=True, forceinline=True, error_model="numpy")
 def _log_cell(bits):
-    """(k, cell, a, b) with 2^k·z the positive normal number of these bits and z·inverse = 1 + a + b, both exact.
+    """(k, high, low, a, b) with 2^k·z the positive normal number of these bits, high + low the log of the cell, and
+    z·inverse = 1 + a + b, both exact.
 
     a has 26 binary digits, so that a² is exact, too (for z < 0.71 to 2^-71); |a| < 2^-7.9, |b| < 2^-21.4. The inverse of the
     cell around 1 is 1.
@@ -71,8 +77,9 @@ def _log_cell(bits):
     k, cell = place >> 52, (place >> 45) & 127
     z = float_of(bits - (k << 52))
     z_high = float_of((bits_of(z) + _HALF_OF_IT) & _UPPER_HALF)  # rounded, not cut: next to 1 it is 1
-    inverse = LOG_INVERSE[cell]
-    return k, cell, z_high * inverse - 1.0, (z - z_high) * inverse
+    word = LOG_WORD[cell]
+    inverse, high = _whole_float(word & 0x7FFF) * 2.0**-14, _whole_float(word >> 15) * 2.0**-42
+    return k, high, LOG_LOW[cell], z_high * inverse - 1.0, (z - z_high) * inverse
 
 
 @njit(cache=True, forceinline=True, error_model="numpy")
@@ -83,12 +90,12 @@ def _log_rest(r):
 
 
 @njit(cache=True, forceinline=True, error_model="numpy")
-def _log_sum(k, cell, a, b, rest):
+def _log_sum(k, cell_high, cell_low, a, b, rest):
     """k·log 2 + log of the cell + log(1 + a + b + rest), of which `rest` is below 2^-52."""
     r = a + b
-    whole = k * LN2_HIGH + LOG_HIGH[cell]
+    whole = k * LN2_HIGH + cell_high
     high = whole + r
-    low = ((whole - high) + r) + ((((a - r) + b) + rest) + (k * LN2_LOW + LOG_LOW[cell]))
+    low = ((whole - high) + r) + ((((a - r) + b) + rest) + (k * LN2_LOW + cell_low))
     return high + (low + _log_rest(r))
 
 
@@ -96,8 +103,8 @@ def _log_sum(k, cell, a, b, rest):
 def log(x):
     """Natural logarithm: -inf of 0, NaN of what is below. Tang 1990."""
     is_small = x < _LEAST_NORMAL
-    k, cell, a, b = _log_cell(bits_of(x * 2.0**52 if is_small else x))
-    found = _log_sum(k - 52.0 if is_small else k + 0.0, cell, a, b, -0.0)
+    k, high, low, a, b = _log_cell(bits_of(x * 2.0**52 if is_small else x))
+    found = _log_sum(k - 52.0 if is_small else k + 0.0, high, low, a, b, -0.0)
     if 0.0 < x < math.inf:
         return found
     if x == 0.0:
@@ -114,8 +121,8 @@ def log1p(x):
         near = 1.0 + x
         part = near - 1.0
         rest = (1.0 - (near - part)) + (x - part)  # what the sum lost (Knuth's two-sum)
-        k, cell, a, b = _log_cell(bits_of(near))
-        return _log_sum(k + 0.0, cell, a, b, rest / near)
+        k, high, low, a, b = _log_cell(bits_of(near))
+        return _log_sum(k + 0.0, high, low, a, b, rest / near)
     if x == -1.0:
         return -math.inf
     return math.inf if x > 0.0 else math.nan
@@ -154,13 +161,17 @@ def scaled(m, k):
 
 
 @njit(cache=True, forceinline=True, error_model="numpy")
+def exp_plain(x):
+    """e^x of |x| < 690, without a branch: many at a time."""
+    steps, change = _exp_cell(x, -0.0)
+    scale = _step(steps)
+    return scale + scale * change
+
+
+@njit(cache=True, forceinline=True, error_model="numpy")
 def exp(x):
     """e^x. Tang 1989."""
-    if abs(x) < _EXP_PLAIN:
-        steps, change = _exp_cell(x, -0.0)
-        scale = _step(steps)
-        return scale + scale * change
-    return _exp_far(x, -0.0)
+    return exp_plain(x) if abs(x) < _EXP_PLAIN else _exp_far(x, -0.0)
 
 
 @njit(cache=True, forceinline=True, error_model="numpy")
@@ -196,9 +207,9 @@ def log_pair(x):
     """log x of a positive finite number as two floats, together good to 2^-65 of it."""
     is_small = x < _LEAST_NORMAL
     bits = bits_of(x * 2.0**52 if is_small else x)
-    k, cell, a, b = _log_cell(bits)
+    k, cell_high, cell_low, a, b = _log_cell(bits)
     count = k - 52.0 if is_small else k + 0.0
-    whole = count * LN2_HIGH + LOG_HIGH[cell]
+    whole = count * LN2_HIGH + cell_high
     half = 0.5 * a * a
     first = whole + a
     second = first - half
@@ -207,7 +218,7 @@ def log_pair(x):
     r2 = r * r
     tail = (1 / 3 - r * (1 / 4)) + r2 * ((1 / 5 - r * (1 / 6)) + r2 * ((1 / 7 - r * (1 / 8)) + r2 * (1 / 9)))
     low = ((whole - first) + a) + ((first - second) - half) + ((second - high) + b)
-    low += (r2 * r * tail - b * (a + 0.5 * b)) + (count * LN2_LOW + LOG_LOW[cell])
+    low += (r2 * r * tail - b * (a + 0.5 * b)) + (count * LN2_LOW + cell_low)
     near = high + low
     return near, (high - near) + low
 

@@ -98,6 +98,12 @@ def is_full(i):
 
 
 @inlined
+def room(f, i):
+    """How many rows may come before the state has to grow."""
+    return PLACE if i[SPAN] == 0 else i[CAPACITY] - i[COUNT]
+
+
+@inlined
 def drop(i):
     """Let the oldest row go; → its slot."""
     slot = i[HEAD] & PLACE
