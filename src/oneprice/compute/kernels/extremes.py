@@ -5,7 +5,8 @@ but the largest of it and all younger ones that were turned with it, so the olde
 only the largest is kept. When the last turned row has left, the others are turned: once a row, whatever the input looks
 like. The smallest value is the largest of the negated ones.
 
-f: the largest since the turn, one a column; then the ring. i: the window's own places, FRONT, then the times of the ring."""
+f: the largest since the turn, one a column; `own` floats of the kernel; then the ring. i: the window's own places, FRONT,
+`own_ints` of the kernel, then the times of the ring."""
 
 from __future__ import annotations
 
@@ -14,17 +15,33 @@ from typing import Any
 
 from oneprice.compute.kernels.definition import Grow, Start
 from oneprice.compute.kernels.inlining import inlined, seldom
-from oneprice.compute.kernels.windows import COUNT, HEAD, TIMES, Growing, drop, is_due, push, slot_at, windowed
+from oneprice.compute.kernels.windows import (
+    COUNT,
+    HEAD,
+    TIMES,
+    Growing,
+    drop,
+    is_due,
+    is_full,
+    is_turning,
+    push,
+    slot_at,
+    turn,
+    windowed,
+)
 
 FRONT = TIMES
 BASE = TIMES + 1
 
 
 def extremes(
-    values: dict[str, Any], *, columns: int = 1, name: str = "w", parameters: list[float] | None = None
-) -> Start:
+    values: dict[str, Any], *, columns: int = 1, name: str = "w", parameters: list[float] | None = None, own: int = 0,
+    own_ints: int = 0,
+) -> Start:  # fmt: skip
     """An empty window of `columns` values a row."""
-    start = windowed(values, own=columns, columns=columns, own_ints=1, name=name, parameters=parameters)
+    start = windowed(
+        values, own=columns + own, columns=columns, own_ints=1 + own_ints, name=name, parameters=parameters
+    )  # fmt: skip
     start.f[:columns] = -math.inf
     return start
 
@@ -34,12 +51,12 @@ def extremes_growing(columns: int = 1) -> Grow:
 
 
 @inlined
-def turn(f, i, columns):
+def turn_over(f, i, columns, own):
     n = i[COUNT]
     for c in range(columns):
         best = -math.inf
         for k in range(n - 1, -1, -1):
-            place = columns + slot_at(i, k) * columns + c
+            place = columns + own + slot_at(i, k) * columns + c
             best = max(best, f[place])
             f[place] = best
         f[c] = -math.inf
@@ -47,19 +64,26 @@ def turn(f, i, columns):
 
 
 @inlined
-def let_go(f, i, t, columns):
+def let_go(f, i, t, columns, own=0, own_ints=0):
     """Let the rows go that are due."""
-    while is_due(i, t, BASE):
+    while is_due(i, t, BASE + own_ints):
         if seldom(i[FRONT] == 0):
-            turn(f, i, columns)
+            turn_over(f, i, columns, own)
         drop(i)
         i[FRONT] -= 1
 
 
 @inlined
-def enter(f, i, t, columns):
-    """Take a row in; → the place of its first value, to be filled with `put`."""
-    return columns + push(i, t, BASE) * columns
+def enter(f, i, t, columns, own=0, own_ints=0):
+    """Let the rows go that are due and take one in; → the place of its first value, to be filled with `put`, or -1 where
+    there is no room."""
+    if is_turning(i):
+        if seldom(i[FRONT] == 0):
+            turn_over(f, i, columns, own)
+        i[FRONT] -= 1
+        return columns + own + turn(i) * columns
+    let_go(f, i, t, columns, own, own_ints)
+    return -1 if is_full(i) else columns + own + push(i, t, BASE + own_ints) * columns
 
 
 @inlined
@@ -69,6 +93,6 @@ def put(f, place, c, value):
 
 
 @inlined
-def largest(f, i, columns, c):
+def largest(f, i, columns, c, own=0):
     """Of the window's column c; −inf where it is empty."""
-    return max(f[c], f[columns + i[HEAD] * columns + c]) if i[FRONT] > 0 else f[c]
+    return max(f[c], f[columns + own + i[HEAD] * columns + c]) if i[FRONT] > 0 else f[c]

@@ -16,7 +16,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, let_go, put
+from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing, largest, put
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import float_of
 from oneprice.compute.kernels.rows import copy, finite, plain, ratio
@@ -90,10 +90,10 @@ def extreme_row(f, i, t, sign, value, y):
     y[0] = math.nan
     if not math.isfinite(value):
         return False
-    let_go(f, i, t, 1)
-    if is_full(i):
+    place = enter(f, i, t, 1)
+    if place < 0:
         return True
-    put(f, enter(f, i, t, 1), 0, sign * value)
+    put(f, place, 0, sign * value)
     if is_ready(i):
         y[0] = sign * largest(f, i, 1, 0)
     return False

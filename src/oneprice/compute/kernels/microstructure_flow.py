@@ -304,7 +304,7 @@ _PRODUCT, _POWER = 3, 2
 _GONE = 64.0  # β·Δt from which on nothing is left of S
 _MANTISSA, _OF_ONE = (1 << 52) - 1, 1023 << 52
 _LARGE = 2.0**800
-_RATE = 1e30  # no rate is above it, and μ is not below its inverse
+_RATE = 1e12  # no rate is above it, and μ is not below its inverse
 
 
 @inlined

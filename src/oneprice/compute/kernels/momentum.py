@@ -14,15 +14,16 @@ from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
     PLACE,
+    SIZE,
     SUM,
     Growing,
     by_count,
-    is_full,
     is_ready,
     mean_of,
     moments_row,
     no_output,
     nothing_left,
+    replace_in,
     sum_row,
     total_of,
     window_parameter,
@@ -232,14 +233,13 @@ def donchian_channel_step(f, i, p, t, x, y):
     if not (math.isfinite(high) and math.isfinite(low)):
         return False
     includes = p[0] == 1.0
-    if not includes and by_count(i):
-        channel_outputs(f, i, y)
-    let_go(f, i, t, 2)
-    if is_full(i):
-        return True
-    if not includes and not by_count(i):
+    if not includes:
+        if not by_count(i):
+            let_go(f, i, t, 2)
         channel_outputs(f, i, y)
     place = enter(f, i, t, 2)
+    if place < 0:
+        return True
     put(f, place, 0, high)
     put(f, place, 1, -low)
     if includes:
@@ -260,60 +260,70 @@ DONCHIAN_CHANNEL = Kernel(
 
 
 # -- stochastic_osc -----------------------------------------------------------------------------------------------------
-# f: the window's two extremes, its ring of (H, −L), then two small means: sum, place of the next value, how many there are,
-# the values
+# f: the window's two extremes; for each mean the sum and its rest; the ring of (H, −L), then the values of each mean
+# i: the window's, with how many values there are, then for each mean its length and the place of the next value
 
-
-_SMALL = 3
-
-
-@inlined
-def small_mean(f, at, n, value):
-    """The mean of the last n values, NaN before; it stands at f[at]."""
-    place = int(f[at + 1])
-    slot = at + _SMALL + place
-    f[at] += value - f[slot]
-    f[slot] = value
-    f[at + 1] = place + 1 if place + 1 < n else 0
-    f[at + 2] = min(float(n), f[at + 2] + 1.0)
-    if place == n - 1:  # the sum anew, once a round: nothing of rounding is left
-        f[at] = 0.0
-        for k in range(n):
-            f[at] += f[at + _SMALL + k]
-    return f[at] / n if f[at + 2] == n else math.nan
+_SUMS, _MEANS = 2, 4
+_VALUES, _LENGTHS, _MEAN_INTS = BASE, BASE + 1, 5
 
 
 @inlined
-def stochastic_osc_step(f, i, p, t, x, y):
-    """p: slow, d, how many floats the ring has."""
+def stochastic_range(f, i, p, t, x, v):
+    """C − LL and HH − LL; NaN where there are none."""
     high, low, close = x[0], x[1], x[2]
-    no_output(y)
+    v[0], v[1] = math.nan, math.nan
     if not (math.isfinite(high) and math.isfinite(low) and math.isfinite(close)):
-        return False
-    slow, d = int(p[0]), int(p[1])
-    let_go(f, i, t, 2)
-    place = enter(f, i, t, 2)
+        return
+    place = enter(f, i, t, 2, _MEANS, _MEAN_INTS)
     put(f, place, 0, high)
     put(f, place, 1, -low)
-    if not is_ready(i):
+    if is_ready(i):
+        lowest = -largest(f, i, 2, 1, _MEANS)
+        v[0], v[1] = close - lowest, largest(f, i, 2, 0, _MEANS) - lowest
+
+
+@inlined
+def stochastic_raw(p, x, z):
+    z[0] = ratio(100.0 * x[0], x[1])
+
+
+@inlined
+def sum_of_last(f, i, at, length_at, values_at, value):
+    """The sum of the last values, as many as i[length_at] says; it stands at f[at], and loses nothing."""
+    place = i[length_at + 1] & PLACE
+    replace_in(f, at, f[values_at + place], value)
+    f[values_at + place] = value
+    i[length_at + 1] = place + 1 if place + 1 < i[length_at] else 0
+    return total_of(f, at)
+
+
+@inlined
+def stochastic_osc_step(f, i, p, t, x, w):
+    """What is left: the sum of `slow` values, that of `d` such sums."""
+    nothing_left(w)
+    if math.isnan(x[0]):
         return False
-    lowest = -largest(f, i, 2, 1)
-    raw = ratio(100.0 * (close - lowest), largest(f, i, 2, 0) - lowest)
-    if math.isnan(raw):
-        return False
-    at = 2 + (int(p[2]) & PLACE)
-    y[0] = small_mean(f, at, slow, raw)
-    if not math.isnan(y[0]):
-        y[1] = small_mean(f, at + _SMALL + slow, d, y[0])
+    slow, d, values_at = i[_LENGTHS] & PLACE, i[_LENGTHS + 2], _SUMS + _MEANS + 2 * (i[SIZE] & PLACE)
+    i[_VALUES] += 1
+    of_values = sum_of_last(f, i, _SUMS, _LENGTHS, values_at, x[0])
+    if i[_VALUES] >= slow:
+        of_sums = sum_of_last(f, i, _SUMS + 2, _LENGTHS + 2, values_at + slow, of_values)
+        w[0], w[1] = of_values, of_sums if i[_VALUES] - slow >= d - 1 else math.nan
     return False
 
 
+@inlined
+def stochastic_osc_finish(p, w, y):
+    y[0], y[1] = w[0] / p[0], w[1] / (p[0] * p[1])
+
+
 def _stochastic_start(values: Values) -> Start:
-    slow, d = values["slow"], values["d"]
+    slow, d, n = values["slow"], values["d"], values["n"]
     start = extremes(
-        values | {"min_obs": None}, columns=2, name="n", parameters=[float(slow), float(d), 2.0 * values["n"]]
-    )
-    return start._replace(f=np.concatenate([start.f, np.zeros(slow + d + 2 * _SMALL)]))
+        {"n": n, "min_obs": None}, columns=2, name="n", parameters=[slow, d], own=_MEANS, own_ints=_MEAN_INTS
+    )  # fmt: skip
+    start.i[_LENGTHS], start.i[_LENGTHS + 2] = slow, d
+    return start._replace(f=np.concatenate([start.f, np.zeros(slow + d)]))
 
 
 STOCHASTIC_OSC = Kernel(
@@ -324,7 +334,8 @@ STOCHASTIC_OSC = Kernel(
         Parameter(name="n", kind="int", default=14, low=1), Parameter(name="slow", kind="int", default=3, low=1),
         Parameter(name="d", kind="int", default=3, low=1),
     ),
-    step=stochastic_osc_step, start=_stochastic_start, registers=(2, BASE), version=2,
+    lead=stochastic_range, led=2, prepare=stochastic_raw, prepared=1, step=stochastic_osc_step, finish=stochastic_osc_finish,
+    left=2, start=_stochastic_start, registers=(_SUMS + _MEANS, BASE + _MEAN_INTS), version=3,
     first="n + slow − 1 (d: d − 1 later)", oracle="TA-Lib STOCH", source="Lane 1984", aliases=("stoch",),
     differs="Means are trailing: a centred one reads the future. A row whose window has no range has no value and is left out "
     "of the means; TA-Lib puts a 0 into them.",
