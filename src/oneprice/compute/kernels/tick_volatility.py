@@ -22,7 +22,7 @@ from oneprice.compute.kernels.windows import (
     is_full,
     is_ready,
     is_rebuild_due,
-    no_output,
+    nothing_left,
     push,
     slot_at,
     sum_add,
@@ -90,10 +90,26 @@ def two_scale_rebuild(f, i):
 
 
 @inlined
-def two_scale_rv_step(f, i, p, t, x, y):
-    price, reach = x[0], i[_REACH]
-    no_output(y)
-    if not is_price(price):
+def two_scale_price(f, i, p, t, x, v):
+    """p/p₁; NaN of what is no price."""
+    v[0] = math.nan
+    if is_price(x[0]):
+        if f[_ORIGIN] == 0.0:
+            f[_ORIGIN] = x[0]
+        v[0] = x[0] / f[_ORIGIN]
+
+
+@inlined
+def two_scale_level(p, x, z):
+    z[0] = log(x[0])
+
+
+@inlined
+def two_scale_rv_step(f, i, p, t, x, w):
+    """What is left: both sums, K, n."""
+    reach = i[_REACH]
+    nothing_left(w)
+    if math.isnan(x[0]):
         return False
     while is_due(i, t, _RING):
         oldest = f[_LOGS + drop(i)]
@@ -101,11 +117,7 @@ def two_scale_rv_step(f, i, p, t, x, y):
             add_to(f, 0, -((level_at(f, i, 0) - oldest) ** 2))
         if i[COUNT] >= reach:
             add_to(f, SUM, -((level_at(f, i, reach - 1) - oldest) ** 2))
-    if is_full(i):
-        return True
-    if f[_ORIGIN] == 0.0:
-        f[_ORIGIN] = price
-    f[_LOGS + push(i, t, _RING)] = log(price / f[_ORIGIN])
+    f[_LOGS + push(i, t, _RING)] = x[0]
     n = i[COUNT] - 1
     if n > 0:
         sum_add(f, 0, change_squared(f, i, n, 1))
@@ -119,11 +131,17 @@ def two_scale_rv_step(f, i, p, t, x, y):
     elif seldom(is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM)):
         two_scale_rebuild(f, i)
     if is_ready(i):
-        share = (n - reach + 1) / reach / n
-        y[0] = (total_of(f, SUM) / reach - share * total_of(f, 0)) / (1.0 - share)
-        y[1] = total_of(f, 0) / (2 * n)
-        y[2] = 1.0 if y[0] < 0.0 else 0.0
+        w[0], w[1], w[2], w[3] = total_of(f, SUM), total_of(f, 0), reach, n
     return False
+
+
+@inlined
+def two_scale_rv_finish(p, w, y):
+    slow, fast, reach, n = w[0], w[1], w[2], w[3]
+    share = (n - reach + 1.0) / (reach * n)
+    y[0] = (slow / reach - share * fast) / (1.0 - share)
+    y[1] = fast / (2.0 * n)
+    y[2] = 1.0 if y[0] < 0.0 else 0.0
 
 
 def _two_scale_start(values: Values) -> Start:
@@ -147,7 +165,8 @@ TWO_SCALE_RV = Kernel(
         *window_parameter(1000, fewest=_FEWEST_TICKS),
         Parameter(name="k", kind="int", low=2, help="steps of the slow scale; left out: chosen by the noise"),
     ),
-    step=two_scale_rv_step, start=_two_scale_start, grow=Growing(_LOGS, 1, 2), first="w",
+    lead=two_scale_price, led=1, prepare=two_scale_level, prepared=1, step=two_scale_rv_step, finish=two_scale_rv_finish,
+    left=4, start=_two_scale_start, grow=Growing(_LOGS, 1, 2), first="w",
     oracle="naive loop; simulated noise", source="Zhang, Mykland & Aït-Sahalia 2005",
     differs="Results below zero are returned and flagged. n counts returns: w − 1. K is chosen anew once per window, by the "
     "returns over a fiftieth of it.",
