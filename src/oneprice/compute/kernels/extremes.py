@@ -20,8 +20,7 @@ from oneprice.compute.kernels.windows import (
     HEAD,
     TIMES,
     Growing,
-    drop,
-    is_due,
+    drop_due,
     is_full,
     is_turning,
     push,
@@ -46,8 +45,8 @@ def extremes(
     return start
 
 
-def extremes_growing(columns: int = 1) -> Grow:
-    return Growing(columns, columns, 1)
+def extremes_growing(columns: int = 1, own_ints: int = 0) -> Grow:
+    return Growing(columns, columns, 1 + own_ints)
 
 
 @inlined
@@ -64,13 +63,21 @@ def turn_over(f, i, columns, own):
 
 
 @inlined
+def empty(f, i, columns):
+    """Let all rows go."""
+    i[COUNT], i[FRONT] = 0, 0
+    for c in range(columns):
+        f[c] = -math.inf
+
+
+@inlined
 def let_go(f, i, t, columns, own=0, own_ints=0):
     """Let the rows go that are due."""
-    while is_due(i, t, BASE + own_ints):
-        if seldom(i[FRONT] == 0):
-            turn_over(f, i, columns, own)
-        drop(i)
-        i[FRONT] -= 1
+    before = i[COUNT]
+    drop_due(i, t, BASE + own_ints)
+    i[FRONT] -= before - i[COUNT]
+    if seldom(i[FRONT] < 0):  # among them some that were not turned yet
+        turn_over(f, i, columns, own)
 
 
 @inlined

@@ -8,9 +8,10 @@ import math
 
 import numpy as np
 
-from oneprice.compute.kernels.definition import NO_INTEGER, Floats, Ints, Kernel, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.definition import NO_INTEGER, Kernel, Output, Parameter, Span, Start, Values
+from oneprice.compute.kernels.extremes import BASE, empty, enter, extremes, extremes_growing, largest, put
 from oneprice.compute.kernels.inlining import inlined
-from oneprice.compute.kernels.rows import is_price, plain
+from oneprice.compute.kernels.rows import finite, is_price, plain
 from oneprice.compute.kernels.statistics_windows import median_deviation, quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -137,30 +138,10 @@ FAT_FINGER_GUARD = Kernel(
 )  # fmt: skip
 
 # -- circuit_breaker --------------------------------------------------------------------------------------------------
-# Two queues of one capacity, whose values ascend: the window's prices that no later one undercuts, and the same of −price.
-# f: [capacity] of the one, [capacity] of the other; the capacity is a power of 2
-# i: capacity, head and count of each, whether it is tripped, until when; then the times of each; p: move, w and cool-down in ns
+# columns of the window: p, −p; i (own): whether it is tripped, until when; p: move and cool-down in ns
 
-_TRIPPED, _UNTIL, _QUEUE_TIMES = 5, 6, 7
-
-
-@inlined
-def queue_push(f, i, which, t, value, span):
-    """A value into a queue, from which those out of the window and those above it go; → whether there was no room."""
-    capacity, head, count = i[0], i[1 + 2 * which], i[2 + 2 * which]
-    at, times = which * capacity, _QUEUE_TIMES + which * capacity
-    while count > 0 and i[times + head] <= t - span:
-        head = (head + 1) & (capacity - 1)
-        count -= 1
-    while count > 0 and f[at + ((head + count - 1) & (capacity - 1))] >= value:
-        count -= 1
-    i[1 + 2 * which], i[2 + 2 * which] = head, count
-    if count == capacity:
-        return True
-    slot = (head + count) & (capacity - 1)
-    f[at + slot], i[times + slot] = value, t
-    i[2 + 2 * which] = count + 1
-    return False
+_TRIPPED, _UNTIL = BASE, BASE + 1
+_BREAKER_INTS = 2
 
 
 @inlined
@@ -173,38 +154,24 @@ def circuit_breaker_step(f, i, p, t, x, y):
         if t < i[_UNTIL]:
             y[0] = 1.0
             return False
-        i[_TRIPPED], i[2], i[4] = 0, 0, 0
-    span = np.int64(p[1])
-    if queue_push(f, i, 0, t, price, span) or queue_push(f, i, 1, t, -price, span):
+        i[_TRIPPED] = 0
+        empty(f, i, 2)
+    place = enter(f, i, t, 2, 0, _BREAKER_INTS)
+    if place < 0:
         return True
-    lowest, highest = f[i[1]], -f[i[0] + i[3]]
-    move = max(price / lowest - 1.0, 1.0 - price / highest)
-    y[1] = move if math.isfinite(move) else math.nan
+    put(f, place, 0, price)
+    put(f, place, 1, -price)
+    move = max(price / -largest(f, i, 2, 1) - 1.0, 1.0 - price / largest(f, i, 2, 0))
+    y[1] = finite(move)
     if move >= p[0] * (1.0 - _ROUNDING):
-        i[_TRIPPED], i[_UNTIL] = 1, t + np.int64(p[2])
+        i[_TRIPPED], i[_UNTIL] = 1, t + np.int64(p[1])
     y[0] = i[_TRIPPED]
     return False
 
 
-def _circuit_breaker_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
-    """Twice the room, each queue in order from its beginning."""
-    capacity = int(i[0])
-    wider_f, wider_i = np.zeros(4 * capacity), np.zeros(_QUEUE_TIMES + 4 * capacity, dtype=np.int64)
-    wider_i[:_QUEUE_TIMES] = i[:_QUEUE_TIMES]
-    wider_i[0] = 2 * capacity
-    for which in (0, 1):
-        places = which * capacity + (int(i[1 + 2 * which]) + np.arange(int(i[2 + 2 * which]))) % capacity
-        wider_i[1 + 2 * which] = 0
-        begin = 2 * which * capacity
-        wider_f[begin : begin + len(places)] = f[places]
-        wider_i[_QUEUE_TIMES + begin : _QUEUE_TIMES + begin + len(places)] = i[_QUEUE_TIMES + places]
-    return wider_f, wider_i
-
-
 def _circuit_breaker_start(values: Values) -> Start:
-    start = plain(128, _QUEUE_TIMES + 128, values["move"], values["w"].ns, values["cool_s"] * _NS_PER_S)
-    start.i[0] = 64
-    return start
+    parameters = [values["move"], values["cool_s"] * _NS_PER_S]
+    return extremes(values | {"min_obs": None}, columns=2, parameters=parameters, own_ints=_BREAKER_INTS)
 
 
 CIRCUIT_BREAKER = Kernel(
@@ -216,7 +183,8 @@ CIRCUIT_BREAKER = Kernel(
         Parameter(name="w", kind="duration", default="300s"),
         Parameter(name="cool_s", kind="float", default=60.0, low=0.0, high=1e9, help="seconds"),
     ),
-    step=circuit_breaker_step, start=_circuit_breaker_start, grow=_circuit_breaker_grow, needs_time=True, first="1",
+    step=circuit_breaker_step, start=_circuit_breaker_start, grow=extremes_growing(2, _BREAKER_INTS), version=2,
+    needs_time=True, first="1",
     oracle="naive loop",
     differs="Measured from the window's extremes, not from its first price, so that a turn in the middle counts. What happens"
     " while it is tripped is not in the window afterwards.",
