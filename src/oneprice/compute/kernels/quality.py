@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oneprice.compute.kernels.definition import NO_INTEGER, Kernel, Output, Parameter, Span, Start, Values
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined, seldom
 from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
@@ -134,67 +134,111 @@ DEDUPE_TRADES = Kernel(
 )  # fmt: skip
 
 # -- clock_skew_align -------------------------------------------------------------------------------------------------
-# f: probes (offset, round trip) in a ring; pieces of the window, each the row with the smallest t − t_venue (time since the
-#    origin, that difference) in a ring; room for the hull; the slope of the
-#    line; then the smallest differences of the window, ascending
-# i (own): whether a row came, its time (the origin), probes seen, the newest piece (number since 1970)
+# f: probes (offset, half the round trip) in a ring; pieces of the window, each the row with the smallest t − t_venue (time
+#    since the origin, that difference) in a ring; of all pieces but the newest the lower convex hull (their places), how many
+#    stand on it, how many have rows, the mean of their times; the slope of the line; then the smallest differences of the
+#    window, ascending
+# i (own): whether a row came, its time (the origin), probes seen, the newest piece (number since 1970), the best probe
 # p: whether passive, probes, piece in ns
 
 PIECES = 32  # of the window; the line goes below their smallest rows (Paxson 1998)
 _FEWEST_PIECES = PIECES // 4
-_BEGUN, _ORIGIN, _PROBES, _PIECE = TIMES, TIMES + 1, TIMES + 2, TIMES + 3
-_OWN_INTS = 4
+_BEGUN, _ORIGIN, _PROBES, _PIECE, _BEST = TIMES, TIMES + 1, TIMES + 2, TIMES + 3, TIMES + 4
+_OWN_INTS = 5
 _MOST_PROBES = 64
 _FARTHEST = 4e18  # ns; beyond it the difference of two times is no int64
 _PIECE_AT = 2 * _MOST_PROBES
 _HULL_AT = _PIECE_AT + 2 * PIECES
-_SLOPE = _HULL_AT + PIECES
+_ON_HULL, _WITH_ROWS, _MEAN, _SLOPE = range(_HULL_AT + PIECES, _HULL_AT + PIECES + 4)
 _RING = _SLOPE + 1
 
 
 @inlined
-def slope_below(f, i):
-    """Slope of the line below the pieces' smallest rows that comes nearest to them: the edge of their lower convex hull over
-    their mean time (Zhang, Liu & Xia 2002). NaN as long as there are few."""
+def piece_at(k):
+    return _PIECE_AT + 2 * (k % PIECES)
+
+
+@inlined
+def on_hull(f, k):
+    return _PIECE_AT + 2 * np.int64(f[_HULL_AT + k])
+
+
+@inlined
+def hull_below(f, size, at):
+    """How many of the first `size` places of the hull stay on it when the row at `at` follows."""
+    while size >= 2:
+        a, b = on_hull(f, size - 2), on_hull(f, size - 1)
+        if (f[b + 1] - f[a + 1]) * (f[at] - f[b]) < (f[at + 1] - f[b + 1]) * (f[b] - f[a]):
+            break
+        size -= 1
+    return size
+
+
+@outlined
+def hull_of_older(f, newest):
+    """The hull of all pieces but the newest, which few rows change."""
     size, rows, mean = 0, 0, 0.0
-    for k in range(PIECES - 1, -1, -1):
-        place = (i[_PIECE] - k) % PIECES
-        at = _PIECE_AT + 2 * place
-        if math.isnan(f[at + 1]):
-            continue
-        rows += 1
-        mean += (f[at] - mean) / rows
-        while size >= 2:
-            a = _PIECE_AT + 2 * np.int64(f[_HULL_AT + size - 2])
-            b = _PIECE_AT + 2 * np.int64(f[_HULL_AT + size - 1])
-            if (f[b + 1] - f[a + 1]) * (f[at] - f[b]) < (f[at + 1] - f[b + 1]) * (f[b] - f[a]):
-                break
-            size -= 1
-        f[_HULL_AT + size] = place
-        size += 1
+    for k in range(newest - PIECES + 1, newest):
+        at = piece_at(k)
+        if not math.isnan(f[at + 1]):
+            rows += 1
+            mean += (f[at] - mean) / rows
+            size = hull_below(f, size, at)
+            f[_HULL_AT + size] = k % PIECES
+            size += 1
+    f[_ON_HULL], f[_WITH_ROWS], f[_MEAN] = size, rows, mean
+
+
+@inlined
+def slope_below(f, at):
+    """Slope of the line below the pieces' smallest rows that comes nearest to them: the edge of their lower convex hull over
+    their mean time (Zhang, Liu & Xia 2002). NaN as long as there are few. `at`: of the newest piece."""
+    rows = f[_WITH_ROWS] + 1.0
     if rows < _FEWEST_PIECES:
         return math.nan
-    for k in range(1, size):
-        a, b = _PIECE_AT + 2 * np.int64(f[_HULL_AT + k - 1]), _PIECE_AT + 2 * np.int64(f[_HULL_AT + k])
-        if f[b] >= mean:
-            return (f[b + 1] - f[a + 1]) / (f[b] - f[a])
-    return math.nan
+    mean = f[_MEAN] + (f[at] - f[_MEAN]) / rows
+    a, b = hull_below(f, np.int64(f[_ON_HULL]), at) - 1, at
+    end = on_hull(f, a)
+    while a > 0 and f[end] >= mean:
+        a, b = a - 1, end
+        end = on_hull(f, a)
+    return (f[b + 1] - f[end + 1]) / (f[b] - f[end])
 
 
 @inlined
 def add_to_pieces(f, i, t, behind, length):
     """Keep each piece's smallest difference; pieces without a row, and those that left the window, have none."""
-    piece = i[_PIECE] if i[_BEGUN] == 1 and t < (i[_PIECE] + 1) * length else t // length
-    steps = min(piece - i[_PIECE], PIECES) if i[_BEGUN] == 1 else PIECES
-    for k in range(steps):
-        f[_PIECE_AT + 2 * ((piece - k) % PIECES) + 1] = math.nan
-    if i[_BEGUN] == 0:
-        i[_BEGUN], i[_ORIGIN] = 1, t
-    i[_PIECE] = piece
-    at = _PIECE_AT + 2 * (piece % PIECES)
-    if steps > 0 or f[at + 1] > behind:
+    if seldom(i[_BEGUN] == 0 or t >= (i[_PIECE] + 1) * length):
+        piece = t // length
+        steps = min(piece - i[_PIECE], PIECES) if i[_BEGUN] == 1 else PIECES
+        for k in range(piece - steps + 1, piece + 1):
+            f[piece_at(k) + 1] = math.nan
+        if i[_BEGUN] == 0:
+            i[_BEGUN], i[_ORIGIN] = 1, t
+        i[_PIECE] = piece
+        hull_of_older(f, piece)
+    at = piece_at(i[_PIECE])
+    if not f[at + 1] <= behind:
         f[at], f[at + 1] = t - i[_ORIGIN], behind
-        f[_SLOPE] = slope_below(f, i)
+        f[_SLOPE] = slope_below(f, at)
+
+
+@inlined
+def add_probe(f, i, offset, bound, probes):
+    """A probe into the ring of the last so many; i[_BEST] is the place of the newest of those with the shortest way."""
+    place, best = i[_PROBES] % probes, i[_BEST]
+    was_best = place == best
+    is_shorter = bound <= f[2 * best + 1]
+    f[2 * place], f[2 * place + 1] = offset, bound
+    i[_PROBES] += 1
+    if is_shorter or i[_PROBES] == 1:
+        i[_BEST] = place
+    elif was_best:  # it has left
+        i[_BEST] = place
+        for k in range(1, min(i[_PROBES], probes)):
+            older = place - k if place >= k else place - k + probes
+            if f[2 * older + 1] < f[2 * i[_BEST] + 1]:
+                i[_BEST] = older
 
 
 @inlined
@@ -219,16 +263,9 @@ def clock_skew_align_step(f, i, p, t, x, y):
     if is_passive:
         y[0] = -f[_RING + i[HEAD]]
         return False
-    probes = np.int64(p[1])
-    place = i[_PROBES] % probes
-    best = 2 * place
-    f[best + 1] = float(t - sent)
-    f[best] = 0.5 * f[best + 1] - behind
-    i[_PROBES] += 1
-    for _ in range(1, min(i[_PROBES], probes)):
-        place = place - 1 if place > 0 else probes - 1
-        best = 2 * place if f[2 * place + 1] < f[best + 1] else best
-    y[0], y[2] = f[best], 0.5 * f[best + 1]
+    half = 0.5 * float(t - sent)
+    add_probe(f, i, half - behind, half, np.int64(p[1]))
+    y[0], y[2] = f[2 * i[_BEST]], f[2 * i[_BEST] + 1]
     return False
 
 
@@ -254,7 +291,7 @@ CLOCK_SKEW_ALIGN = Kernel(
         Parameter(name="w", kind="duration", default="10m"),
     ),
     step=clock_skew_align_step, start=_clock_skew_start, grow=Growing(_RING, own_ints=_OWN_INTS),
-    registers=(0, TIMES + _OWN_INTS), needs_time=True, first="1",
+    registers=(0, TIMES + _OWN_INTS), version=2, needs_time=True, first="1",
     cost="O(1): 32 pieces and the probes", oracle="naive loop; a recording 1.27 s off",
     source="Mills 1991; Paxson 1998; Zhang, Liu & Xia 2002",
     differs="A mean of t − t_venue holds the queues' delays; the smallest does not. Passive, the shortest way is taken as 0:"
