@@ -138,13 +138,14 @@ DEDUPE_TRADES = Kernel(
 #    since the origin, that difference) in a ring; of all pieces but the newest the lower convex hull (their places), how many
 #    stand on it, how many have rows, the mean of their times; the slope of the line; then the smallest differences of the
 #    window, ascending
-# i (own): whether a row came, its time (the origin), probes seen, the newest piece (number since 1970), the best probe
-# p: whether passive, probes, piece in ns
+# i (own): whether a row came, its time (the origin), the newest piece (number since 1970), probes in the ring, the place of
+#    the next one and of the best, how many there may be
+# p: whether passive, piece in ns
 
 PIECES = 32  # of the window; the line goes below their smallest rows (Paxson 1998)
 _FEWEST_PIECES = PIECES // 4
-_BEGUN, _ORIGIN, _PROBES, _PIECE, _BEST = TIMES, TIMES + 1, TIMES + 2, TIMES + 3, TIMES + 4
-_OWN_INTS = 5
+_BEGUN, _ORIGIN, _PIECE, _PROBES, _NEXT, _BEST, _MOST = range(TIMES, TIMES + 7)
+_OWN_INTS = 7
 _MOST_PROBES = 64
 _FARTHEST = 4e18  # ns; beyond it the difference of two times is no int64
 _PIECE_AT = 2 * _MOST_PROBES
@@ -224,19 +225,18 @@ def add_to_pieces(f, i, t, behind, length):
 
 
 @inlined
-def add_probe(f, i, offset, bound, probes):
-    """A probe into the ring of the last so many; i[_BEST] is the place of the newest of those with the shortest way."""
-    place, best = i[_PROBES] % probes, i[_BEST]
-    was_best = place == best
+def add_probe(f, i, offset, bound):
+    """A probe into the ring; the best is the newest of those with the shortest way."""
+    place, best = i[_NEXT], i[_BEST]
     is_shorter = bound <= f[2 * best + 1]
     f[2 * place], f[2 * place + 1] = offset, bound
-    i[_PROBES] += 1
+    i[_NEXT] = place + 1 if place + 1 < i[_MOST] else 0
+    i[_PROBES] = min(i[_PROBES] + 1, i[_MOST])
     if is_shorter or i[_PROBES] == 1:
         i[_BEST] = place
-    elif was_best:  # it has left
-        i[_BEST] = place
-        for k in range(1, min(i[_PROBES], probes)):
-            older = place - k if place >= k else place - k + probes
+    elif place == best:  # it has left
+        for k in range(1, i[_PROBES]):
+            older = place - k if place >= k else place - k + i[_MOST]
             if f[2 * older + 1] < f[2 * i[_BEST] + 1]:
                 i[_BEST] = older
 
@@ -258,21 +258,23 @@ def clock_skew_align_step(f, i, p, t, x, y):
         if is_full(i):
             return True
         f[_RING + push(i, t, TIMES + _OWN_INTS)] = behind
-    add_to_pieces(f, i, t, behind, np.int64(p[2]))
+    add_to_pieces(f, i, t, behind, np.int64(p[1]))
     y[1] = -1e6 * f[_SLOPE]
     if is_passive:
         y[0] = -f[_RING + i[HEAD]]
         return False
     half = 0.5 * float(t - sent)
-    add_probe(f, i, half - behind, half, np.int64(p[1]))
+    add_probe(f, i, half - behind, half)
     y[0], y[2] = f[2 * i[_BEST]], f[2 * i[_BEST] + 1]
     return False
 
 
 def _clock_skew_start(values: Values) -> Start:
     piece_ns = -(-values["w"].ns // PIECES)
-    parameters = [float(values["method"] == "passive"), values["probes"], piece_ns]
-    return windowed(values | {"min_obs": 1}, own=_RING, own_ints=_OWN_INTS, parameters=parameters)
+    parameters = [float(values["method"] == "passive"), piece_ns]
+    start = windowed(values | {"min_obs": 1}, own=_RING, own_ints=_OWN_INTS, parameters=parameters)
+    start.i[_MOST] = values["probes"]
+    return start
 
 
 CLOCK_SKEW_ALIGN = Kernel(
