@@ -357,11 +357,11 @@ GAP_FILL = Kernel(
 )  # fmt: skip
 
 # -- trade_quote_match ------------------------------------------------------------------------------------------------
-# f: the quote in force (b, a), then a ring of those that are newer than trades may see; i (own): whether there is one, its time
-# p: tolerance, delay, both in ns, exact
+# f: the quote in force (b, a), then a ring of those that are newer than trades may see
+# i (own): whether there is one, its time, the delay, how old quotes must be at least; p: tolerance; all in ns
 
-_HAS_QUOTE, _QUOTE_NS = TIMES, TIMES + 1
-_QUOTE_INTS = 2
+_HAS_QUOTE, _QUOTE_NS, _DELAY, _AGE = range(TIMES, TIMES + 4)
+_QUOTE_INTS = 4
 
 
 @inlined
@@ -373,7 +373,7 @@ def trade_quote_match_step(f, i, p, t, x, y):
     is_trade = x[0] != 0.0
     if not is_trade and not 0.0 < bid <= ask:
         return False
-    seen_until = t - np.int64(p[1]) - (0 if p[2] == 1.0 else 1)
+    seen_until = t - i[_AGE]
     while i[COUNT] > 0 and i[base + slot_at(i, 0)] <= seen_until:
         i[_HAS_QUOTE], i[_QUOTE_NS] = 1, i[base + slot_at(i, 0)]
         slot = 2 + 2 * drop(i)
@@ -384,16 +384,17 @@ def trade_quote_match_step(f, i, p, t, x, y):
         slot = 2 + 2 * push(i, t, base)
         f[slot], f[slot + 1] = bid, ask
         return False
-    age = t - np.int64(p[1]) - i[_QUOTE_NS]
+    age = t - i[_DELAY] - i[_QUOTE_NS]
     if i[_HAS_QUOTE] == 1 and age <= p[0]:
         y[0], y[1], y[2], y[3] = f[0], f[1], 0.5 * f[0] + 0.5 * f[1], age
     return False
 
 
 def _trade_quote_start(values: Values) -> Start:
-    parameters = [float(values["tolerance"].ns), float(values["delay_ns"]), float(values["exact"])]
     ring = {"w": Span(1), "min_obs": 1}  # it is emptied by the rules above, not by its span
-    return windowed(ring, own=2, columns=2, own_ints=_QUOTE_INTS, parameters=parameters)._replace(by_time=True)
+    start = windowed(ring, own=2, columns=2, own_ints=_QUOTE_INTS, parameters=[float(values["tolerance"].ns)])
+    start.i[_DELAY], start.i[_AGE] = values["delay_ns"], values["delay_ns"] + (0 if values["exact"] else 1)
+    return start._replace(by_time=True)
 
 
 TRADE_QUOTE_MATCH = Kernel(
@@ -408,7 +409,7 @@ TRADE_QUOTE_MATCH = Kernel(
         Parameter(name="delay_ns", kind="int", default=0, low=0, high=10**15, help="by which trades are reported late"),
         Parameter(name="exact", kind="bool", default=False, help="a quote of the same time counts, if it came before"),
     ),
-    step=trade_quote_match_step, start=_trade_quote_start, grow=Growing(2, 2, _QUOTE_INTS), needs_time=True,
+    step=trade_quote_match_step, start=_trade_quote_start, grow=Growing(2, 2, _QUOTE_INTS), version=2, needs_time=True,
     first="1: the first trade after a quote", oracle="polars join_asof", source="Lee & Ready 1991",
     differs="Trades and quotes are rows of one stream, in the order of their times: is_trade 1 asks (b and a are not looked at,"
     " but must be numbers: 0), 0 brings a quote and has no output. A crossed quote is as if it were not there. Of several"
