@@ -253,7 +253,7 @@ def sum_clear(f, at):
 def sum_is_worn(f, at):
     """Its digits may be those of rounding, or it ran out of the range of numbers. A sum that is 0 to the bit is good."""
     total = total_of(f, at)
-    return not (total == 0.0 or abs(total) >= _SPENT * f[at + 2])
+    return not (abs(total) >= _SPENT * f[at + 2] or total == 0.0)
 
 
 @inlined
