@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import median_abs_deviation
 
 from oneprice.compute.kernels.definition import KernelError
@@ -119,6 +122,21 @@ def test_rolling_beta_is_the_line_of_least_squares(pair: pd.DataFrame) -> None:
 def test_rolling_quantile(pair: pd.DataFrame, prob: float) -> None:
     x = valid(pair, "x")["x"]
     check(compute("rolling_quantile", x=pair["x"], w=31, prob=prob)["q"], x.rolling(31).quantile(prob), pair)
+
+
+@settings(max_examples=60)
+@given(
+    w=st.one_of(st.integers(1, 40), st.integers(990, 1_010)),
+    seed=st.integers(0, 99),
+    values=st.sampled_from([2, 30, 10**9]),
+)
+def test_a_window_stays_sorted_however_wide_it_is_and_however_many_are_equal(w: int, seed: int, values: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-values, values, w + 60).astype(float)
+    windows = sliding_window_view(x, w)
+    for prob in (0.0, 0.3, 1.0):
+        ours = compute("rolling_quantile", x=x, w=w, prob=prob)["q"][w - 1 :]
+        np.testing.assert_allclose(ours, np.quantile(windows, prob, axis=1), rtol=1e-12, atol=1e-12)
 
 
 def test_windows_in_time_are_those_of_pandas(pair: pd.DataFrame) -> None:

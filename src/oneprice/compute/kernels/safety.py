@@ -11,8 +11,16 @@ import numpy as np
 from oneprice.compute.kernels.definition import NO_INTEGER, Kernel, Output, Parameter, Span, Start, Values
 from oneprice.compute.kernels.extremes import BASE, empty, enter, extremes, extremes_growing, largest, put
 from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.order_statistics import (
+    SortedGrowing,
+    ascending,
+    median_deviation,
+    quantile_of,
+    sorted_makes_room,
+    sorted_row,
+    sorted_window,
+)
 from oneprice.compute.kernels.rows import finite, is_price, plain
-from oneprice.compute.kernels.statistics_windows import median_deviation, quantile_of, sorted_makes_room, sorted_row
 from oneprice.compute.kernels.windows import (
     COUNT,
     Growing,
@@ -255,9 +263,9 @@ THROTTLE_CHECK = Kernel(
 
 
 @inlined
-def outlier_outputs(f, n, p, value, y):
-    median = quantile_of(f, n, 0.5)
-    score = (value - median) / max(1.482602218505602 * median_deviation(f, n, median), p[1])
+def outlier_outputs(held, n, p, value, y):
+    median = quantile_of(held, n, 0.5)
+    score = (value - median) / max(1.482602218505602 * median_deviation(held, n, median), p[1])
     y[0] = 1.0 if abs(score) > p[0] else 0.0
     y[1] = score if math.isfinite(score) else math.nan
 
@@ -271,7 +279,7 @@ def outlier_flag_mad_step(f, i, p, t, x, y):
     if sorted_makes_room(f, i, t):
         return True
     if is_ready(i):
-        outlier_outputs(f, i[COUNT], p, value, y)
+        outlier_outputs(ascending(f, i), i[COUNT], p, value, y)
     return sorted_row(f, i, t, value)
 
 
@@ -284,9 +292,9 @@ OUTLIER_FLAG_MAD = Kernel(
         Parameter(name="k", kind="float", default=5.0, above=0.0),
         Parameter(name="floor", kind="float", default=0.01, above=0.0, help="smallest deviation, in units of x: one tick"),
     ),
-    step=outlier_flag_mad_step, grow=Growing(0, mirrored=True), first="w+1", oracle="naive median and MAD",
-    cost="O(log w) comparisons, O(w) moves",
-    start=lambda values: windowed(values, own=0, parameters=[values["k"], values["floor"]], mirrored=True),
+    step=outlier_flag_mad_step, grow=SortedGrowing(), version=2, first="w+1", oracle="naive median and MAD",
+    cost="O(w), many values at a time",
+    start=lambda values: sorted_window(values, parameters=[values["k"], values["floor"]]),
     source="Hampel 1974; Iglewicz & Hoaglin 1993",
     differs="The row is not in its own window. A window without spread uses the floor and flags a move of k ticks, not every"
     " one. Outliers go into the window: a new level is accepted after half a window.",

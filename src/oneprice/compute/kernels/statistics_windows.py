@@ -6,9 +6,16 @@ import math
 from typing import Any
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter
-from oneprice.compute.kernels.inlining import inlined, outlined, seldom
+from oneprice.compute.kernels.inlining import inlined, seldom
+from oneprice.compute.kernels.order_statistics import (
+    SortedGrowing,
+    ascending,
+    median_deviation,
+    quantile_of,
+    sorted_row,
+    sorted_window,
+)
 from oneprice.compute.kernels.windows import (
-    CAPACITY,
     COUNT,
     MOMENTS,
     Growing,
@@ -34,7 +41,6 @@ from oneprice.compute.kernels.windows import (
     window_parameter,
     windowed,
 )
-from oneprice.compute.uncounted import piece
 
 # -- one window -------------------------------------------------------------------------------------------------------
 
@@ -246,93 +252,6 @@ ROLLING_BETA = _pairs(
 
 
 # -- order statistics -------------------------------------------------------------------------------------------------
-# f: [capacity] sorted values, then the ring; both as long as the window
-
-
-@inlined
-def sorted_place(f, n, value):
-    """The first place among n sorted values that is not below a value; halved without a branch, which nobody could foretell."""
-    low = 0
-    while n > 1:
-        half = n // 2
-        low += half if f[low + half - 1] < value else 0
-        n -= half
-    return low + 1 if n == 1 and f[low] < value else low
-
-
-@outlined
-def sorted_insert(f, n, value):
-    place = sorted_place(f, n, value)
-    for k in range(n, place, -1):
-        f[k] = f[k - 1]
-    f[place] = value
-
-
-@outlined
-def sorted_remove(f, n, value):
-    for k in range(sorted_place(f, n, value), n - 1):
-        f[k] = f[k + 1]
-
-
-_COUNTED = 512  # so many values are sooner compared all, side by side, than halved one after the other
-
-
-@inlined
-def sorted_replace(f, n, old, new):
-    """One of n sorted values for another: only those between the two move."""
-    if n <= _COUNTED:
-        place, wanted = 0, 0
-        for k in range(n):
-            place += f[k] < old
-            wanted += f[k] < new
-    else:
-        place, wanted = sorted_place(f, n, old), sorted_place(f, n, new)
-    if wanted > place:
-        between = piece(f, place, wanted)
-        for k in range(wanted - place - 1):
-            between[k] = between[k + 1]
-        f[wanted - 1] = new
-    else:
-        between = piece(f, wanted, place + 1)
-        for k in range(place - wanted, 0, -1):
-            between[k] = between[k - 1]
-        f[wanted] = new
-
-
-@inlined
-def quantile_of(f, n, prob):
-    """Type 7 of Hyndman & Fan: linear between order statistics, at (n − 1)·prob."""
-    h = (n - 1) * prob
-    low = math.floor(h)
-    if low >= n - 1:
-        return f[n - 1]
-    return f[low] + (h - low) * (f[low + 1] - f[low])
-
-
-@inlined
-def sorted_makes_room(f, i, t):
-    """Rows that are too old go, of a window in time; → whether there is no room."""
-    if by_count(i):
-        return False
-    while is_due(i, t):
-        sorted_remove(f, i[COUNT], f[i[CAPACITY] + drop(i)])
-    return is_full(i)
-
-
-@inlined
-def sorted_row(f, i, t, value):
-    """A row into a window that is kept sorted, too; → whether there was no room."""
-    ring = i[CAPACITY]
-    if is_turning(i):
-        slot = ring + turn(i)
-        sorted_replace(f, i[COUNT], f[slot], value)
-    else:
-        if sorted_makes_room(f, i, t):
-            return True
-        sorted_insert(f, i[COUNT], value)
-        slot = ring + push(i, t)
-    f[slot] = value
-    return False
 
 
 @inlined
@@ -343,7 +262,7 @@ def rolling_quantile_step(f, i, p, t, x, y):
     if sorted_row(f, i, t, x[0]):
         return True
     if is_ready(i):
-        y[0] = quantile_of(f, i[COUNT], p[0])
+        y[0] = quantile_of(ascending(f, i), i[COUNT], p[0])
     return False
 
 
@@ -353,35 +272,10 @@ ROLLING_QUANTILE = Kernel(
     inputs=("x",), outputs=(Output("q"),),
     parameters=(*window_parameter(), Parameter(name="prob", kind="float", default=0.5, low=0.0, high=1.0)),
     step=rolling_quantile_step,
-    start=lambda values: windowed(values, own=0, parameters=[values["prob"]], mirrored=True),
-    grow=Growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
+    start=lambda values: sorted_window(values, parameters=[values["prob"]]), version=2,
+    grow=SortedGrowing(), first="w", cost="O(w), many values at a time",
     oracle="pandas rolling.quantile, np.quantile", source="Hyndman & Fan 1996",
 )  # fmt: skip
-
-
-@inlined
-def nearest_deviation(f, n, center, split, rank):
-    """The distance from the center with `rank` others as small or smaller, of n sorted values of which the first `split` are
-    below the center: how many of those nearest stand left of it is found by halving."""
-    low, high = max(0, rank + 1 - (n - split)), min(rank + 1, split)  # of the rank + 1 nearest, how many are left
-    while low < high:
-        middle = (low + high) // 2
-        # One more from the left belongs to them if it is nearer than the last one taken from the right.
-        if center - f[split - 1 - middle] < f[split + rank - middle] - center:
-            low = middle + 1
-        else:
-            high = middle
-    left = center - f[split - low] if low > 0 else -math.inf
-    right = f[split + rank - low] - center if low <= rank else -math.inf
-    return max(left, right)
-
-
-@inlined
-def median_deviation(f, n, center):
-    """The median of |x − center| over n sorted values."""
-    split = sorted_place(f, n, center)
-    upper = nearest_deviation(f, n, center, split, n // 2)
-    return upper if n % 2 else 0.5 * (nearest_deviation(f, n, center, split, n // 2 - 1) + upper)
 
 
 @inlined
@@ -394,9 +288,9 @@ def robust_hampel_step(f, i, p, t, x, y):
         return True
     if not is_ready(i):
         return False
-    n = i[COUNT]
-    median = quantile_of(f, n, 0.5)
-    mad = 1.482602218505602 * median_deviation(f, n, median)
+    held, n = ascending(f, i), i[COUNT]
+    median = quantile_of(held, n, 0.5)
+    mad = 1.482602218505602 * median_deviation(held, n, median)
     if mad > 0.0:
         y[2] = (value - median) / mad
         y[1] = 1.0 if abs(value - median) > p[0] * mad else 0.0
@@ -412,8 +306,8 @@ ROBUST_HAMPEL = Kernel(
     outputs=(Output("clean"), Output("flag", "int8"), Output("score")),
     parameters=(*window_parameter(21, fewest=1), Parameter(name="k", kind="float", default=3.0, above=0.0)),
     step=robust_hampel_step,
-    start=lambda values: windowed(values, own=0, parameters=[values["k"]], mirrored=True),
-    grow=Growing(0, mirrored=True), first="w", cost="O(log w) comparisons, O(w) moves",
+    start=lambda values: sorted_window(values, parameters=[values["k"]]), version=2,
+    grow=SortedGrowing(), first="w", cost="O(w), many values at a time",
     oracle='naive median and MAD; SciPy median_abs_deviation(scale="normal")',
     source="Hampel 1974; Davies & Gather 1993",
     differs="The window is trailing: the textbook's is centred and looks ahead. A flat window has no score.",

@@ -11,9 +11,9 @@ from numba import njit
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
+from oneprice.compute.kernels.order_statistics import SortedGrowing, ascending, quantile_of, sorted_row, sorted_window
 from oneprice.compute.kernels.rows import finite
 from oneprice.compute.kernels.shapes import POWERS, POWERS_LEFT, central_moments, powers_step
-from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_row
 from oneprice.compute.kernels.windows import COUNT, Growing, is_ready, no_output, window_parameter, windowed
 
 _ALPHA = Parameter(name="alpha", kind="float", default=0.05, above=0.0, below=1.0, help="probability of a larger loss")
@@ -29,7 +29,7 @@ def historical_var_step(f, i, p, t, x, y):
     if sorted_row(f, i, t, x[0]):
         return True
     if is_ready(i):
-        y[0] = finite(0.0 - quantile_of(f, i[COUNT], p[0]))
+        y[0] = finite(0.0 - quantile_of(ascending(f, i), i[COUNT], p[0]))
     return False
 
 
@@ -41,11 +41,11 @@ def historical_cvar_step(f, i, p, t, x, y):
     if sorted_row(f, i, t, x[0]):
         return True
     if is_ready(i):
-        rows = p[0] * i[COUNT]
+        held, rows = ascending(f, i), p[0] * i[COUNT]
         whole = int(rows)
-        total = (rows - whole) * f[whole]
+        total = (rows - whole) * held[whole]
         for k in range(whole):
-            total += f[k]
+            total += held[k]
         y[0] = finite(0.0 - total / rows)
     return False
 
@@ -56,8 +56,8 @@ def _historical(
     return Kernel(
         name=name, module=__name__, aliases=(alias,), formula=formula, inputs=("r",), outputs=(Output(output),),
         parameters=(*window_parameter(250), _ALPHA), step=step,
-        start=lambda values: windowed(values, own=0, parameters=[values["alpha"]], mirrored=True),
-        grow=Growing(0, mirrored=True), first="w", cost=cost, oracle=oracle, source=source, differs=differs,
+        start=lambda values: sorted_window(values, parameters=[values["alpha"]]), version=2,
+        grow=SortedGrowing(), first="w", cost=cost, oracle=oracle, source=source, differs=differs,
     )  # fmt: skip
 
 
@@ -198,17 +198,17 @@ def tail_fit(sorted_r, count, u):
 @njit(cache=True)
 def evt_pot_var_step(f, i, p, t, x, y):
     no_output(y)
-    sorted_r = f[_EVT:]
+    window = f[_EVT:]
     if not math.isfinite(x[0]):
         return False
-    if sorted_row(sorted_r, i, t, x[0]):
+    if sorted_row(window, i, t, x[0]):
         return True
     if not is_ready(i):
         f[_DUE] = 0.0
         return False
     if f[_DUE] == 0.0:
         f[_DUE] = p[2]
-        n, count = i[COUNT], 0
+        n, count, sorted_r = i[COUNT], 0, ascending(window, i)
         u = 0.0 - quantile_of(sorted_r, n, p[0])
         while count < n and -sorted_r[count] > u:
             count += 1
@@ -232,7 +232,7 @@ def _evt_start(values: Values) -> Start:
     if values["p"] <= 1.0 - tail:
         raise KernelError(f"evt_pot_var: p={values['p']!r}: it must be above 1 − tail = {1.0 - tail:g}, in the tail")
     parameters = [tail, values["p"], float(values["refit"])]
-    return windowed(values, own=_EVT, fewest=fewest, parameters=parameters, mirrored=True)
+    return sorted_window(values, own=_EVT, fewest=fewest, parameters=parameters)
 
 
 EVT_POT_VAR = Kernel(
@@ -247,7 +247,7 @@ EVT_POT_VAR = Kernel(
         Parameter(name="p", kind="float", default=0.99, above=0.0, below=1.0, help="level of var and es; above 1 − tail"),
         Parameter(name="refit", kind="int", default=50, low=1, help="rows from fit to fit; what it gave holds in between"),
     ),
-    step=evt_pot_var_step, start=_evt_start, grow=Growing(_EVT, mirrored=True), first="w",
+    step=evt_pot_var_step, start=_evt_start, grow=SortedGrowing(_EVT), version=2, first="w",
     cost="O(w) moves; O(k) a refit, k exceedances", oracle="SciPy genpareto", source="McNeil & Frey 2000; Grimshaw 1993",
     differs="Of returns as they come: McNeil & Frey's are a GARCH model's residuals. Likelihood has no maximum for ξ < −1,"
     " where the search ends; it begins at the exponential distribution. Fewer than 30 exceedances (many equal losses) give"

@@ -12,13 +12,18 @@ from numpy.typing import ArrayLike
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
-from oneprice.compute.kernels.statistics_windows import quantile_of, sorted_makes_room, sorted_row
+from oneprice.compute.kernels.order_statistics import (
+    SortedGrowing,
+    ascending,
+    quantile_of,
+    sorted_makes_room,
+    sorted_row,
+    sorted_window,
+)
 from oneprice.compute.kernels.windows import (
     COUNT,
-    Growing,
     is_ready,
     window_parameter,
-    windowed,
 )
 
 # -- winsorize --------------------------------------------------------------------------------------------------------
@@ -37,7 +42,8 @@ def winsorize_step(f, i, p, t, x, y):
     if sorted_makes_room(f, i, t):
         return True
     if is_ready(i):
-        y[0] = min(max(value, quantile_of(f, i[COUNT], p[0])), quantile_of(f, i[COUNT], p[1]))
+        held, n = ascending(f, i), i[COUNT]
+        y[0] = min(max(value, quantile_of(held, n, p[0])), quantile_of(held, n, p[1]))
     return sorted_row(f, i, t, value)
 
 
@@ -48,11 +54,11 @@ def _winsorize_start(values: Values) -> Start:
     if (lower is None) != (upper is None):
         raise KernelError("winsorize: lower and upper are fixed limits: give both, or none")
     if lower is None:
-        return windowed(values, own=0, parameters=[low, high, 0.0, 0.0, 0.0], mirrored=True)
+        return sorted_window(values, parameters=[low, high, 0.0, 0.0, 0.0])
     if lower > upper:
         raise KernelError(f"winsorize: lower={lower} and upper={upper}: lower must not be above upper")
     parameters = np.array([low, high, 1.0, lower, upper])
-    return windowed(values, own=0, mirrored=True)._replace(p=parameters, by_time=False)
+    return sorted_window(values)._replace(p=parameters, by_time=False)
 
 
 WINSORIZE = Kernel(
@@ -66,8 +72,8 @@ WINSORIZE = Kernel(
         Parameter(name="lower", kind="float", help="fixed lower limit, in units of x; with it no window is kept"),
         Parameter(name="upper", kind="float", help="fixed upper limit, in units of x"),
     ),
-    step=winsorize_step, start=_winsorize_start, grow=Growing(0, mirrored=True), first="w+1 (fixed limits 1)",
-    cost="O(log w) comparisons, O(w) moves", oracle="pandas rolling.quantile; SciPy mstats.winsorize (fixed limits)",
+    step=winsorize_step, start=_winsorize_start, grow=SortedGrowing(), version=2, first="w+1 (fixed limits 1)",
+    cost="O(w), many values at a time", oracle="pandas rolling.quantile; SciPy mstats.winsorize (fixed limits)",
     source="Hastings et al. 1947",
     differs="The limits come from the window before the row: with the row inside, an outlier moves its own limit. The window"
     " takes the values as they came, not the limited ones.",
