@@ -63,7 +63,7 @@ def _historical(
 
 HISTORICAL_VAR = _historical(
     "historical_var", "var_hist", "var", "−quantile_α(r), type 7", historical_var_step,
-    "O(log w) comparisons, O(w) moves", "np.quantile", "Hyndman & Fan 1996",
+    "O(w), many values at a time", "np.quantile", "Hyndman & Fan 1996",
     "A loss is positive; between two order statistics, not the lower one.",
 )  # fmt: skip
 HISTORICAL_CVAR = _historical(
