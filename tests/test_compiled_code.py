@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import oneprice
+
 CODE = "import os, oneprice; print(os.environ['NUMBA_CACHE_DIR'])"
+KERNEL = "from oneprice.compute.kernels.streaming import compute; compute('midprice', b=[1.0], a=[2.0])"
 
 
-def folder_of_a_run(home: Path) -> Path:
+def folder_of_a_run(home: Path, code: str = CODE) -> Path:
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    command = [sys.executable, "-c", CODE]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, env=environment | {"XDG_CACHE_HOME": str(home)}, capture_output=True, text=True, check=True
     )
@@ -41,3 +44,10 @@ def test_code_that_nobody_ran_for_a_month_goes_when_new_sources_run(tmp_path: Pa
 def test_a_home_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert folder_of_a_run(tmp_path / "file").name
+
+
+def test_code_is_kept_there_though_numba_was_imported_before(tmp_path: Path) -> None:
+    """Beside the sources an upgrade would find what was compiled before it."""
+    kept = folder_of_a_run(tmp_path, f"import numba; {CODE}; {KERNEL}")
+    assert len(list(kept.rglob("*midprice*.nbc"))) > 0
+    assert list(Path(oneprice.__file__).parent.rglob("*.nbc")) == []

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def _keep(folder: Path) -> None:
     os.utime(folder)
 
 
-# Read by Numba when it is first imported, which no module of ours does before this one has run.
+# Read by Numba when it is first imported, which no module of ours does before this one has run; others may have.
 if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = str(_compiled_code_folder())
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]

@@ -90,7 +90,7 @@ def compiled_of(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["kalman_1d", "sma", "rolling_std", "ofi", "twap"]
+    "name", ["kalman_1d", "vwap", "rolling_std", "ofi", "twap"]
 )  # few numbers; windows of all kinds
 def test_what_a_state_holds_beside_its_ring_is_in_registers(name: str) -> None:
     assert find(name).at_hand is not None

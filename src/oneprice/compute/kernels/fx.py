@@ -312,9 +312,11 @@ WMR_SCHEDULE = Kernel(
 )  # fmt: skip
 
 # fix_impact: a ring of (price, side of the order at the fix, its price, row) over what a fix looks back on and waits for;
-# after the ring's own places the rows seen so far, the newest time, how many fixes wait, and the place of the first of them
-_ROWS, _NEWEST, _WAITING, _NEXT = range(TIMES, TIMES + 4)
-_FIX_BASE = TIMES + 4
+# after the ring's own places the rows seen so far, the newest time, how many fixes wait, the place of the first of them, and
+# how long a fix looks back and waits, in ns
+_ROWS, _NEWEST, _WAITING, _NEXT, _PRE, _POST = range(TIMES, TIMES + 6)
+_FIX_INTS = 6
+_FIX_BASE = TIMES + _FIX_INTS
 
 
 @inlined
@@ -323,25 +325,11 @@ def time_at(i, k):
 
 
 @inlined
-def place_at(i, t):
-    """The last row at or before t, counted from the oldest; −1 where there is none."""
-    low, high = 0, i[COUNT]
-    while low < high:
-        middle = (low + high) // 2
-        if time_at(i, middle) <= t:
-            low = middle + 1
-        else:
-            high = middle
-    return low - 1
-
-
-@inlined
 def fix_impact_step(f, i, p, t, x, y):
     price, side, fill = x[0], x[1], x[2]
     if is_price(price) and math.isfinite(side) and math.isfinite(fill) and (side == 0.0 or fill > 0.0):
-        needed_from = i[_NEWEST] - int(p[0]) - int(p[1])
         before = i[COUNT]
-        drop_until(i, needed_from, _FIX_BASE, 1)
+        drop_until(i, i[_NEWEST] - i[_PRE] - i[_POST], _FIX_BASE, 1)
         i[_NEXT] -= before - i[COUNT]
         if is_full(i):
             return True
@@ -358,20 +346,23 @@ def fix_impact_step(f, i, p, t, x, y):
 
 @inlined
 def fix_impact_ready(f, i, p, y):
+    """The first row later than a fix and what it waits for lets it go, so the last one in time is the row before. Rows before
+    that one had let go what is older than it looks back on, so what it looks back on is among the oldest."""
     if i[_WAITING] == 0:
         return False
     when = time_at(i, i[_NEXT])
-    if when + int(p[1]) >= i[_NEWEST]:
+    if when + i[_POST] >= i[_NEWEST]:
         return False  # another row of that very time may follow
     slot = 4 * slot_at(i, i[_NEXT])
     sign = BPS if f[slot + 1] > 0.0 else -BPS
-    fixed = f[slot]
-    before, after = place_at(i, when - int(p[0])), place_at(i, when + int(p[1]))
+    fixed, after, before = f[slot], f[4 * slot_at(i, i[COUNT] - 2)], -1
+    while time_at(i, before + 1) <= when - i[_PRE]:
+        before += 1
     was = f[4 * slot_at(i, before)] if before >= 0 else math.nan
     y.view(np.int64)[0] = int(f[slot + 3])
     y[1] = finite(sign * (fixed - was) / was)
     y[2] = finite(sign * (f[slot + 2] - fixed) / fixed)
-    y[3] = finite(sign * (f[4 * slot_at(i, after)] - fixed) / fixed)
+    y[3] = finite(sign * (after - fixed) / fixed)
     i[_WAITING] -= 1
     i[_NEXT] += 1
     while i[_WAITING] > 0 and f[4 * slot_at(i, i[_NEXT]) + 1] == 0.0:
@@ -381,8 +372,9 @@ def fix_impact_ready(f, i, p, y):
 
 def _fix_impact_start(values: Values) -> Start:
     pre, post = values["pre"].ns, values["post"].ns
-    span = {"w": Span(pre + post), "min_obs": None}
-    return windowed(span, own=0, columns=4, own_ints=4, parameters=[float(pre), float(post)])
+    start = windowed({"w": Span(pre + post), "min_obs": None}, own=0, columns=4, own_ints=_FIX_INTS)
+    start.i[_PRE], start.i[_POST] = pre, post
+    return start
 
 
 FIX_IMPACT = Kernel(
@@ -397,8 +389,8 @@ FIX_IMPACT = Kernel(
         Parameter(name="pre", kind="duration", default="15m", help="before the fix"),
         Parameter(name="post", kind="duration", default="15m", help="after the fix"),
     ),
-    step=fix_impact_step, ready=fix_impact_ready, start=_fix_impact_start, grow=Growing(0, 4, 4), needs_time=True,
-    first="after post", cost="O(1), O(log n) at a fix", oracle="naive", source="Evans 2018",
+    step=fix_impact_step, ready=fix_impact_ready, start=_fix_impact_start, grow=Growing(0, 4, _FIX_INTS), version=2,
+    needs_time=True, first="after post", oracle="naive", source="Evans 2018",
     differs="`fix` is the side of our order (1 buys, -1 sells) in the row that holds the fix price, 0 in all others; `fill`, "
     "our average price, is looked at there only (give 0 elsewhere). p_pre and p_post are the last prices at or before "
     "those times.",
