@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute import ladder as side_of_book
+from oneprice.compute.inner import inner
 from oneprice.compute.ladder import FAR, MARGIN, WINDOW, WORDS, next_level, set_level
 from oneprice.compute.ladder import qty_at as _qty_at
 from oneprice.compute.uncounted import uncounted
@@ -108,7 +109,7 @@ def make_books(count: int) -> Books:
     )
 
 
-@njit(cache=True)
+@inner
 def _clear_book(books, i):
     for side in range(2):
         _clear_side(books.ladder[i, side], books.bits[i, side], books.far_count[i], books.touch[i], side)
@@ -119,7 +120,7 @@ def _clear_book(books, i):
     books.crossed[i] = 0
 
 
-@njit(cache=True)
+@inner
 def _plain_levels(rows, k, stop, i, ladder, bits, base, touch):
     """Apply DEPTH rows of one instrument that lie in the window and do not take the best price away: nearly all of them.
     → (index of the first row that is not so, whether the message has ended before it).
@@ -157,7 +158,7 @@ def _plain_levels(rows, k, stop, i, ladder, bits, base, touch):
     return k, True
 
 
-@njit(cache=True)
+@inner
 def _depth_message(books, rows, start, stop):
     """Apply the run of DEPTH rows of one instrument from `start`; → index behind the run."""
     i = rows[start].instrument

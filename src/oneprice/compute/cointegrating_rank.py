@@ -19,6 +19,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.regression import detrended, dot, reflected
 
 _SWEEPS = 30  # of Jacobi: they converge quadratically, six or seven do
@@ -30,7 +31,7 @@ def fewest_rows(k, det, diff):
     return 1 + diff + (1 if det >= 0 else 0) + k * diff + 2 * k
 
 
-@njit(cache=True)
+@inner
 def johansen(x, det, diff, values, vectors):
     """The test of the series x (one a row): λ, falling, into `values`, β_i into `vectors[i]`; → (T, is there one?)."""
     k, n = x.shape
@@ -81,7 +82,7 @@ def johansen(x, det, diff, values, vectors):
     return rows, True
 
 
-@njit(cache=True)
+@inner
 def correlations_of(change, k):
     """(C·Cᵀ, is there one?), C the upper half of an orthonormal basis of the columns of `change`, which has 2k rows."""
     triangle = np.zeros((k, k))
@@ -105,7 +106,7 @@ def correlations_of(change, k):
     return found, True
 
 
-@njit(cache=True)
+@inner
 def jacobi(a, vectors):
     """Turn the symmetric `a` into the diagonal of its eigenvalues, and `vectors` (zeros) into its eigenvectors, as columns."""
     k = a.shape[0]

@@ -31,6 +31,7 @@ import polars as pl
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.numbers import LN2, log1p
 from oneprice.compute.kernels.numbers import log as ln
 from oneprice.compute.mackinnon import p_value, place_of_trend
@@ -70,7 +71,7 @@ _CORRELATING = 0.05  # of a scan's work
 # -- one pair ---------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def engle_granger(y, x, y_squares, x_squares, criterion, max_lag, trend, room, u):
     """(hedge ratio, statistic, p, lags, reason) of two detrended series; the residual into `u`."""
     if max(max_lag, 0) > most_lags(y.shape[0], 0):
@@ -86,7 +87,7 @@ def engle_granger(y, x, y_squares, x_squares, criterion, max_lag, trend, room, u
     return ratio, statistic, p_value(statistic, trend, 2), lags, reason
 
 
-@njit(cache=True)
+@inner
 def half_life_of(u):
     """ln 2 / −ln(1+λ) rows, λ the slope of Δu on u₋; inf when u does not come back, NaN when it leaps over its mean."""
     n = u.shape[0] - 1
@@ -126,7 +127,7 @@ def changes(values, out):
         out[k] /= length
 
 
-@njit(cache=True)
+@inner
 def shared_rows(a, b, a_out, b_out):
     """The rows on which both have a value, closed up; → how many."""
     n = 0

@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
+
 WINDOW = 131_072
 WORDS = WINDOW // 64
 FAR = 8_192
@@ -68,7 +70,7 @@ def _highest_bit(word):
     return index
 
 
-@njit(cache=True)
+@inner
 def next_up(bits, slot):
     """The lowest used slot at or above `slot`, or -1."""
     if slot >= WINDOW:
@@ -83,7 +85,7 @@ def next_up(bits, slot):
     return np.int64((word << 6) + _lowest_bit(masked))
 
 
-@njit(cache=True)
+@inner
 def next_down(bits, slot):
     """The highest used slot at or below `slot`, or -1."""
     if slot < 0:
@@ -98,7 +100,7 @@ def next_down(bits, slot):
     return np.int64((word << 6) + _highest_bit(masked))
 
 
-@njit(cache=True)
+@inner
 def _far_position(far_price, count, price):
     """Index of the first far level at or above `price`."""
     low, high = 0, count
@@ -111,14 +113,14 @@ def _far_position(far_price, count, price):
     return low
 
 
-@njit(cache=True)
+@inner
 def _close_gap(values, at, last):
     """values[at] goes: what stands behind it, up to `last`, moves down by one. (Unsigned: one move of memory.)"""
     for k in range(np.uint64(at), np.uint64(last)):
         values[k] = values[k + np.uint64(1)]
 
 
-@njit(cache=True)
+@inner
 def _open_gap(values, at, last):
     """Room at `at`: what stands from there on moves up by one, the last of it to `last`."""
     k, first, one = np.uint64(last), np.uint64(at), np.uint64(1)
@@ -127,7 +129,7 @@ def _open_gap(values, at, last):
         k -= one
 
 
-@njit(cache=True)
+@inner
 def _far_set(far_price, far_qty, far_count, side, price, qty):
     count = far_count[side]
     at = _far_position(far_price, count, price)
@@ -173,7 +175,7 @@ def clear(ladder, bits, far_count, best, side):
     best[side] = 0
 
 
-@njit(cache=True)
+@inner
 def recentre(ladder, bits, far_price, far_qty, far_count, old_base, new_base, side):
     """Move a side's window so that slot 0 is `new_base`; no level near the new window is lost."""
     held_price = np.empty(WINDOW, dtype=np.int64)
@@ -209,7 +211,7 @@ def recentre(ladder, bits, far_price, far_qty, far_count, old_base, new_base, si
             _far_set(far_price, far_qty, far_count, side, held_price[k], held_qty[k])
 
 
-@njit(cache=True)
+@inner
 def _best_of(bits, base, far_price, far_count, side):
     """The best price of a side: in the window or far away; 0 when the side is empty."""
     count = far_count[side]
@@ -277,7 +279,7 @@ def qty_at(ladder, bits, far_price, far_qty, far_count, base, side, price):
     return np.int64(0)
 
 
-@njit(cache=True)
+@inner
 def next_level(bits, far_price, far_count, base, side, price):
     """The next price behind `price` (lower for bids, higher for asks), or 0 at the end of the side."""
     count = far_count[side]

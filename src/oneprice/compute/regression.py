@@ -11,11 +11,13 @@ import math
 
 from numba import njit
 
+from oneprice.compute.inner import inner
+
 _WORN = 1e-5  # results from XᵀX keep 10 digits above it
 _GONE = 1e-24
 
 
-@njit(cache=True)
+@inner
 def dot(a, b):
     """Σab in four running sums, which the processor adds at a time."""
     n = a.shape[0]
@@ -66,7 +68,7 @@ def detrended(values, trend, out):
     return first + mean, slope, squares if squares > n * noise * noise and squares > 1e-24 * moved else 0.0
 
 
-@njit(cache=True)
+@inner
 def cholesky(matrix, width, before):
     """Rᵀ R of the upper triangle, in its place; False when a column has lost too many digits to what stands before it."""
     for i in range(width):
@@ -85,7 +87,7 @@ def cholesky(matrix, width, before):
     return True
 
 
-@njit(cache=True)
+@inner
 def reflected(x, matrix, before):
     """The same triangle by Householder reflections of the columns x (one a row); False when they are not independent."""
     width, rows = x.shape

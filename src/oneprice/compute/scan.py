@@ -13,6 +13,8 @@ import numpy as np
 from llvmlite import ir
 from numba import extending, njit, types
 
+from oneprice.compute.inner import inner
+
 _intrinsic: Any = extending.intrinsic  # its stub keeps the first argument, which callers do not give
 
 MALFORMED = -2
@@ -237,7 +239,7 @@ def skip_value(buf, i):
     return MALFORMED if depth > 0 else i
 
 
-@njit(cache=True)
+@inner
 def next_key(buf, i):
     """(start, end, next) of the next key of an object, `next` behind its colon; start = -1 at the closing brace.
 
@@ -287,7 +289,7 @@ def _eight_bytes_at(typing, address, i):
     return types.uint64(types.int64, types.int64), load
 
 
-@njit(cache=True)
+@inner
 def _eight_digits(word):
     """The number that eight ASCII digits make, the first in the lowest byte; -1 when one of them is no digit.
 
@@ -303,7 +305,7 @@ def _eight_digits(word):
     return np.int64((low + high) >> np.uint64(32))
 
 
-@njit(cache=True)
+@inner
 def _plain_number(address, n, i, places):
     """(mantissa, next) of digits with at most one dot, at most `places` decimals that are not 0; -1: not that plain.
 
@@ -347,7 +349,7 @@ def _plain_number(address, n, i, places):
     return value, np.int64(i)
 
 
-@njit(cache=True)
+@inner
 def _plain_level(address, n, i, price_places, qty_places):
     """(price, qty, next) of a level written `["1.5","2"]` without spaces and signs; next -1: it is not, or not exactly.
 
@@ -368,7 +370,7 @@ def _plain_level(address, n, i, price_places, qty_places):
     return price, qty, i + 2
 
 
-@njit(cache=True)
+@inner
 def _careful_level(buf, i, price_exponent, qty_exponent):
     """(price, qty, next) of any level: spaces, signs, members beyond the two; next is a status where it is wrong."""
     i = expect(buf, i, _OPEN_LIST)

@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.numbers import log
 from oneprice.compute.regression import cholesky, reflected
 
@@ -39,7 +40,7 @@ def most_lags(n, trend):
     return min(n // 2 - trend - 1, (n - 3 - trend) // 2)
 
 
-@njit(cache=True)
+@inner
 def usual_lags(n, trend):
     """⌈12·(n/100)^¼⌉ (Schwert 1989), as far as the sample allows; negative when it allows no regression."""
     return min(math.ceil(12.0 * (n / 100.0) ** 0.25), most_lags(n, trend))
@@ -75,7 +76,7 @@ def adf(u, criterion, max_lag, trend, room):
     return level_t(matrix, lag, trend, n - 1 - lag, sums[0]), lag, TESTED
 
 
-@njit(cache=True)
+@inner
 def factored(u, back, lag, trend, matrix, sums):
     """The triangle of the regression with `lag` lags into `matrix`; False when its columns are not independent."""
     width = trend + lag + 2
@@ -138,7 +139,7 @@ def products(u, back, lag, trend, matrix, sums):
         trend_products(u, back, lag, trend, matrix)
 
 
-@njit(cache=True)
+@inner
 def trend_products(u, back, lag, trend, matrix):
     """The rows of XᵀX that belong to the constant and to time, which is counted from the middle of the rows."""
     n = u.shape[0]
@@ -175,7 +176,7 @@ def columns(u, lag, trend):
     return found
 
 
-@njit(cache=True)
+@inner
 def best_lag(matrix, most, trend, criterion, rows):
     """The lag with the lowest AIC or BIC, of two the smaller; all from one triangle."""
     target = trend + 1 + most
@@ -190,7 +191,7 @@ def best_lag(matrix, most, trend, criterion, rows):
     return best
 
 
-@njit(cache=True)
+@inner
 def level_t(matrix, lag, trend, rows, places):
     """The t statistic of the level: its coefficient from R, its variance from the column of R⁻¹ᵀ that belongs to it."""
     target = trend + 1 + lag

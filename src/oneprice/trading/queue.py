@@ -22,6 +22,7 @@ import numpy as np
 from numba import njit
 
 from oneprice.compute.books import level_qty
+from oneprice.compute.inner import inner
 from oneprice.model.tape import ASK, Kind
 
 _TRADE = int(Kind.TRADE)
@@ -71,7 +72,7 @@ def meet_trades(rows, start, stop, queue, count, mode, threshold_pct, fills):
     return found, stop
 
 
-@njit(cache=True)
+@inner
 def _at_our_price(order, traded, mode, threshold_pct):
     """Quantity that a trade of `traded` at our price fills, once the queue ahead has had its part."""
     order[VOLUME] += traded

@@ -25,6 +25,7 @@ from functools import partial
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.scan import (
     MALFORMED,
     NO_ROOM,
@@ -81,7 +82,7 @@ _BOOK_TICKER, _MARK_UPDATE, _FORCE_ORDER = _text("bookTicker"), _text("markPrice
 _DATA, _STREAM, _MARKET, _SELL, _BUY = _text("data"), _text("stream"), _text("MARKET"), _text("SELL"), _text("BUY")
 
 
-@njit(cache=True)
+@inner
 def _step_over(buf, i):
     """Position behind a value: plain strings and numbers at once, anything else with care."""
     n = buf.shape[0]
@@ -99,7 +100,7 @@ def _step_over(buf, i):
     return skip_value(buf, i)
 
 
-@njit(cache=True)
+@inner
 def _next_letter(buf, i):
     """(letter, position of its value) of the next key; 1 is `pu`, 2 `st`, 0 any other longer key, -1 the object's end.
 
@@ -123,13 +124,13 @@ def _next_letter(buf, i):
     return letter, skip_space(buf, i)
 
 
-@njit(cache=True)
+@inner
 def _says(buf, i, word):
     start, end, behind = read_string(buf, i)
     return behind >= 0 and equals(buf, start, end, word)
 
 
-@njit(cache=True)
+@inner
 def _time_ns(buf, i):
     """A time in ms as ns; 0 where the event has none, -1 where it is not a time."""
     if i < 0:
@@ -324,7 +325,7 @@ def _decode(foreign_st, buf, recv_ns, feed, lookup, rows, at, head):
     return _depth(rows, at, n, last, venue_ns)
 
 
-@njit(cache=True)
+@inner
 def _channel(buf, e):
     """The channel that an event's type belongs to, or CONTROL. No two types of one length are compared in vain."""
     start, end, behind = read_string(buf, e)
@@ -433,7 +434,7 @@ def _mark(buf, p, index, r, upper_t, rows, at):
     return n - at
 
 
-@njit(cache=True)
+@inner
 def _liquidation(buf, o, upper_e, recv_ns, feed, lookup, rows, at, head):
     none = np.int64(-1)
     s = side = p = z = upper_t = none

@@ -22,6 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.scan import (
     equals,
     expect,
@@ -75,7 +76,7 @@ _T_BOOK, _T_TRADE = _text("orderbook."), _text("publicTrade.")
 _T_TICKER, _T_LIQUIDATION = _text("tickers."), _text("allLiquidation.")
 
 
-@njit(cache=True)
+@inner
 def _word(frame, start, end):
     """Up to eight bytes as one number; 0 for none or more. (All ASCII, so that none is negative.)"""
     if end - start > 8:
@@ -86,14 +87,14 @@ def _word(frame, start, end):
     return value
 
 
-@njit(cache=True)
+@inner
 def _next_word(frame, i):
     """(key as a number, its start, its end, position behind its colon); start -1 at the end of the object."""
     start, end, i = next_key(frame, i)
     return _word(frame, max(start, 0), max(end, 0)), start, end, i
 
 
-@njit(cache=True)
+@inner
 def _read_word(frame, i):
     """(word as a number, position) of a string."""
     start, end, i = read_string(frame, i)
@@ -120,7 +121,7 @@ def _starts(frame, start, end, text):
     return end - start > text.shape[0] and _is(frame, start, start + text.shape[0], text)
 
 
-@njit(cache=True)
+@inner
 def _read_topic(frame, start, end):
     """(channel code, start of the symbol) of a topic; code 0: a topic that makes no rows."""
     if _starts(frame, start, end, _T_BOOK):
@@ -141,7 +142,7 @@ def _read_topic(frame, start, end):
     return 0, start
 
 
-@njit(cache=True)
+@inner
 def _expect_symbol(frame, i, start, end):
     """Step over a string that must be the topic's symbol, frame[start:end]."""
     s, e, i = read_string(frame, i)
@@ -154,7 +155,7 @@ def _expect_symbol(frame, i, start, end):
     return i
 
 
-@njit(cache=True)
+@inner
 def _start_row(rows, at, recv_ns, feed, instrument, kind):
     row = rows[at]
     row.ts_recv_ns = recv_ns
@@ -171,7 +172,7 @@ def _start_row(rows, at, recv_ns, feed, instrument, kind):
     row.reserved = 0
 
 
-@njit(cache=True)
+@inner
 def _read_book(frame, i, symbol_start, symbol_end, price_exponent, qty_exponent, rows, at):
     """(update id, next free row, position) of `{"s","b","a","u","seq"}`; rows[at] holds what all rows share."""
     update, bid, ask = np.int64(-1), np.int64(0), np.int64(ASK)  # not literals, each of which would be compiled for
@@ -200,7 +201,7 @@ def _read_book(frame, i, symbol_start, symbol_end, price_exponent, qty_exponent,
     return update, n, i
 
 
-@njit(cache=True)
+@inner
 def _finish_depth(rows, at, n, update, venue_ns, is_snapshot):
     """Times, sequence and flags of a depth message. → rows written"""
     if is_snapshot and n == at:  # a whole book without levels: rows[at] says so, at price 0 and size 0
@@ -217,7 +218,7 @@ def _finish_depth(rows, at, n, update, venue_ns, is_snapshot):
     return n - at
 
 
-@njit(cache=True)
+@inner
 def _finish_quote(rows, at, n, update, venue_ns):
     """The two QUOTE rows from the levels of a level-1 book, at most one a side. → rows written, or MALFORMED"""
     bid_price, bid_qty, ask_price, ask_qty = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
@@ -240,7 +241,7 @@ def _finish_quote(rows, at, n, update, venue_ns):
     return 2
 
 
-@njit(cache=True)
+@inner
 def _read_trade_id(frame, i):
     """(id, position): the number on spot; 0 for the UUID that linear sends, or a number past int64."""
     start, end, i = read_string(frame, i)
@@ -254,7 +255,7 @@ def _read_trade_id(frame, i):
     return max(value, np.int64(0)), i  # 19 digits past int64 wrap to a negative number
 
 
-@njit(cache=True)
+@inner
 def _read_prints(
     frame, i, symbol_start, symbol_end, price_exponent, qty_exponent, rows, at, recv_ns, feed, instrument, kind
 ):
@@ -321,14 +322,14 @@ def _read_prints(
     return n, i
 
 
-@njit(cache=True)
+@inner
 def _is_blank(frame, i):
     """Whether the value at i is an empty string, which is how a field that is not set looks."""
     i = skip_space(frame, i)
     return i + 1 < frame.shape[0] and frame[i] == _MARKS and frame[i + 1] == _MARKS
 
 
-@njit(cache=True)
+@inner
 def _read_ticker(frame, i, symbol_start, symbol_end, rows, at, recv_ns, feed, instrument):
     """(next free row, position) of a ticker: a row for each field of ours that is there; a missing one is unchanged.
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.uncounted import uncounted
 from oneprice.model.tape import ASK, CLEAR, LAST, SNAPSHOT, Kind
 from oneprice.model.time import NS_PER_US
@@ -66,12 +67,12 @@ _INT64_MAX = np.iinfo(np.int64).max
 _POWERS = 10 ** np.arange(19, dtype=np.int64)
 
 
-@njit(cache=True)
+@inner
 def _u16(frame, at):
     return np.int64(frame[at]) | (np.int64(frame[at + 1]) << 8)
 
 
-@njit(cache=True)
+@inner
 def _i64(frame, at):
     value = np.int64(0)
     for k in range(8):
@@ -79,13 +80,13 @@ def _i64(frame, at):
     return value
 
 
-@njit(cache=True)
+@inner
 def _i8(frame, at):
     value = np.int64(frame[at])
     return value - 256 if value > 127 else value
 
 
-@njit(cache=True)
+@inner
 def _rescale(mantissa, shift):
     """(mantissa × 10^shift, whether that is exact and fits)."""
     if shift == 0 or mantissa == 0:
@@ -98,7 +99,7 @@ def _rescale(mantissa, shift):
     return mantissa // power, mantissa % power == 0
 
 
-@njit(cache=True)
+@inner
 def _skip_group(frame, i, header, least):
     """Position behind a group whose entries have at least `least` bytes; MALFORMED where it does not fit the frame."""
     if i < 0 or i + header > frame.shape[0]:
@@ -112,7 +113,7 @@ def _skip_group(frame, i, header, least):
     return after
 
 
-@njit(cache=True)
+@inner
 def _entry_of(frame, i, lookup):
     """Entry of the symbol that ends the frame, in the lookup; or a status."""
     n = frame.shape[0]
@@ -122,7 +123,7 @@ def _entry_of(frame, i, lookup):
     return entry if entry >= 0 else _UNKNOWN_SYMBOL
 
 
-@njit(cache=True)
+@inner
 def _put(rows, at, recv_ns, venue_us, feed, instrument, sequence, kind, flags, price, qty, price_shift, qty_shift):
     """Write one row, its numbers moved to the instrument's exponents. → 1, or a status"""
     price, price_fits = _rescale(price, price_shift)
@@ -177,7 +178,7 @@ def _levels(frame, groups, recv_ns, feed, lookup, entry, rows, at, event_us, las
     return n - at
 
 
-@njit(cache=True)
+@inner
 def _describe(head, channel, instrument, first_id, last_id, is_snapshot):
     """Fill `head`; done before the numbers are read, so that an INEXACT frame is still known by its instrument."""
     head[HEAD_CHANNEL] = channel
@@ -188,7 +189,7 @@ def _describe(head, channel, instrument, first_id, last_id, is_snapshot):
     head[HEAD_IS_SNAPSHOT] = is_snapshot
 
 
-@njit(cache=True)
+@inner
 def _decode_trades(frame, recv_ns, feed, lookup, rows, at, head):
     root = HEADER_SIZE
     group = root + _u16(frame, 0)
@@ -219,7 +220,7 @@ def _decode_trades(frame, recv_ns, feed, lookup, rows, at, head):
     return count
 
 
-@njit(cache=True)
+@inner
 def _decode_quote(frame, recv_ns, feed, lookup, rows, at, head):
     root = HEADER_SIZE
     entry = _entry_of(frame, root + _u16(frame, 0), lookup)
@@ -243,7 +244,7 @@ def _decode_quote(frame, recv_ns, feed, lookup, rows, at, head):
     return 2
 
 
-@njit(cache=True)
+@inner
 def _decode_diff(frame, recv_ns, feed, lookup, rows, at, head):
     root = HEADER_SIZE
     groups = root + _u16(frame, 0)

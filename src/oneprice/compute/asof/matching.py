@@ -19,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute.asof.definition import Rule
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import Ints, KernelError
 
 Codes = NDArray[np.int32]
@@ -159,7 +160,7 @@ def distance(early, late):
     return np.uint64(late) - np.uint64(early)
 
 
-@njit(cache=True)
+@inner
 def _first_not_below(t, begin, value):
     end = t.shape[0]
     while begin < end:
@@ -171,7 +172,7 @@ def _first_not_below(t, begin, value):
     return begin
 
 
-@njit(cache=True)
+@inner
 def _first_above(t, begin, value):
     end = t.shape[0]
     while begin < end:
@@ -183,7 +184,7 @@ def _first_above(t, begin, value):
     return begin
 
 
-@njit(cache=True)
+@inner
 def _nearer(rt, t, behind, ahead):
     """Of a row behind and one ahead (or -1) the nearer one; of two as near, the one behind."""
     if behind == NONE or (ahead != NONE and distance(t, rt[ahead]) < distance(rt[behind], t)):

@@ -10,6 +10,7 @@ from numba import njit
 
 from oneprice.compute.cointegrating_rank import fewest_rows, johansen
 from oneprice.compute.cointegration import engle_granger
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -41,7 +42,7 @@ from oneprice.compute.regression import detrended
 from oneprice.compute.unit_root import CRITERIA, FIXED, TESTED, room_for
 
 
-@njit(cache=True)
+@inner
 def window_row(f, i, t, x):
     """A row into a window that keeps nothing else; → whether there was no room."""
     drop_due(i, t)
@@ -54,7 +55,7 @@ def window_row(f, i, t, x):
     return False
 
 
-@njit(cache=True)
+@inner
 def window_series(f, i, width):
     """The window's series, one a row, oldest value first."""
     series = np.empty((width, i[COUNT]))

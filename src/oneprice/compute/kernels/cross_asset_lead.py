@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -127,7 +128,7 @@ def next_of(f, i, k, side):
     return k
 
 
-@njit(cache=True)
+@inner
 def let_go(f, i, side):
     """Take the first observation of a side, in slot 0, off the sums: its interval is multiplied with all that the other side
     moved in it. x goes first, so that y meets the x of later slots only. Every slot is passed once a side, and once more where
@@ -151,7 +152,7 @@ def let_go(f, i, side):
         f[_WHEN + side] = held(f, i, end, side)
 
 
-@njit(cache=True)
+@inner
 def pairs_again(f, i):
     """Make the sums anew from the ring."""
     for k in range(3):
@@ -164,7 +165,7 @@ def pairs_again(f, i):
     f[_LARGEST] = total_of(f, _SQUARES) * total_of(f, _SQUARES + SUM)
 
 
-@njit(cache=True)
+@inner
 def overlaps_move_on(f, i, t):
     """From the time before to t: what was observed then is settled, and what is too old by now let go. → whether the ring
     was full."""
@@ -317,7 +318,7 @@ def multiply(f, i, p, side, end, change, sign):
             add_to(f, _U + 2 * lag, sign * change * moved)
 
 
-@njit(cache=True)
+@inner
 def observe(f, i, p, side, t, value):
     """A new observation of a side, or another one at the same time, which replaces the last."""
     end = i[_END + side]
@@ -341,7 +342,7 @@ def observe(f, i, p, side, t, value):
         multiply(f, i, p, side, end, change, 1.0)
 
 
-@njit(cache=True)
+@inner
 def forget(f, i, p, side, until):
     """Let the observations of a side go that are not after a time."""
     while i[_FIRST + side] < i[_END + side] and time_at(i, side, i[_FIRST + side]) <= until:
@@ -354,7 +355,7 @@ def forget(f, i, p, side, until):
         i[REMOVED] += 1
 
 
-@njit(cache=True)
+@inner
 def lags_again(f, i, p):
     """Make all sums anew from the rings."""
     f[: _U + 2 * i[_LAGS]] = 0.0
@@ -368,7 +369,7 @@ def lags_again(f, i, p):
     f[_PRODUCT] = total_of(f, 0) * total_of(f, SUM)
 
 
-@njit(cache=True)
+@inner
 def lead_outputs(f, i, p, y):
     """The lag of the largest |U|, of two alike the one nearer to zero; the correlation there; how much x leads."""
     middle = i[_LAGS] // 2

@@ -9,6 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Values
 from oneprice.compute.kernels.execution import is_side, wholes_in
 from oneprice.compute.kernels.inlining import inlined
@@ -24,7 +25,7 @@ _TAKEN, _SHOWN, _PAID, _OUT, _LEVEL, _HEAP, _VENUE = range(7)
 _PARTS = 7
 
 
-@njit(cache=True)
+@inner
 def sift(f, k, size, at):
     """Let the heap's entry `at` sink to its place: the best all-in price first, of equal ones the venue named first."""
     while True:
@@ -40,7 +41,7 @@ def sift(f, k, size, at):
         at = least
 
 
-@njit(cache=True)
+@inner
 def next_level(f, k, x, levels, venue, side):
     """The all-in price (of a sell negative) of the venue's next level that is one; inf: there is none."""
     prices, quantities, fee = 2, 2 + k * levels, x[2 + 2 * k * levels + venue] / BPS
@@ -52,7 +53,7 @@ def next_level(f, k, x, levels, venue, side):
     return math.inf
 
 
-@njit(cache=True)
+@inner
 def paid_for(f, k, x, levels, venue):
     """The money for what is taken of a venue, from its best level on."""
     prices, quantities = 2 + venue * levels, 2 + (k + venue) * levels
@@ -65,7 +66,7 @@ def paid_for(f, k, x, levels, venue):
     return money
 
 
-@njit(cache=True)
+@inner
 def route(f, k, x, levels, wanted, side):
     """Take the merged levels, best first, in whole lots of each venue that is not out; → what is left."""
     quantities, lots = 2 + k * levels, 2 + 2 * k * levels + k

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
-from numba.core.registry import CPUDispatcher
+
+from oneprice.compute.inner import inner
 
 _intrinsic: Any = extending.intrinsic
-
-_OPTIONS = {
-    "nopython": True, "boundscheck": None,
-    "error_model": "numpy",  # what is divided by zero is a number that the step looks at, not an error
-    "no_cpython_wrapper": True, "no_cfunc_wrapper": True,  # Python never calls them: a third of the compiling is saved
-}  # fmt: skip
-
-
-class _Compiled(CPUDispatcher):
-    def __call__(self, *arguments: Any, **named: Any) -> NoReturn:
-        """Without this Python would jump to where no code is."""
-        raise TypeError(
-            f"{self.py_func.__name__} is compiled into others; from Python, call {self.py_func.__name__}.py_func"
-        )
+_NUMBERS = "numpy"  # what is divided by zero is a number that the step looks at, not an error
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """For compiled code only, and kept on disk. LLVM would leave it as a call, which costs more than it does."""
-    return _kept(function, forceinline=True)
+    return inner(function, forceinline=True, error_model=_NUMBERS)
 
 
 def outlined(function: Callable[..., Any]) -> Any:
     """The same as a call, for what few rows do (move a whole window), so that it does not stand between what every row does."""
-    return _kept(function, forceinline=False)
+    return inner(function, forceinline=False, error_model=_NUMBERS)
 
 
 @_intrinsic
@@ -47,9 +35,3 @@ def seldom(typing, condition):
         return builder.call(hint, [arguments[0], bit(0)])
 
     return types.boolean(types.boolean), expect
-
-
-def _kept(function: Callable[..., Any], *, forceinline: bool) -> Any:
-    made = _Compiled(function, targetoptions=_OPTIONS | {"forceinline": forceinline})
-    made.enable_caching()
-    return made

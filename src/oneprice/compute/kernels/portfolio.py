@@ -9,6 +9,7 @@ import math
 
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -105,7 +106,7 @@ EWCOV_MATRIX = Kernel(
 # f: means, a row's differences from them, then the ring
 
 
-@njit(cache=True)
+@inner
 def shrunk_covariance(f, i, count, y):
     """The window's covariances, with 1/n, and how far to shrink them, into y."""
     n, ring = i[COUNT], 2 * count
@@ -205,7 +206,7 @@ _SWEEPS = 1_000
 _ASYMMETRY = 1e-8
 
 
-@njit(cache=True)
+@inner
 def is_covariance(x, count):
     """Whether it is symmetric, with variances above 0."""
     for a in range(count):
@@ -220,7 +221,7 @@ def is_covariance(x, count):
     return True
 
 
-@njit(cache=True)
+@inner
 def equal_risk(f, p, x, y):
     """Minimise ½yᵀΣy − Σb·ln y, one y after the other; → whether each share of risk is its budget, within tol.
 

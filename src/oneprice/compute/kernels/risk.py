@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -218,7 +217,7 @@ _COLLINEAR = (
 )
 
 
-@njit(cache=True)
+@inner
 def lagged_betas(f, i, lags, ring):
     """(Σβ, r²) of r on the factor and its lags, over the rows whose lags are in the window; NaN where they are collinear."""
     k, n = lags + 1, i[COUNT] - lags

@@ -8,6 +8,7 @@ from typing import Any
 
 from numba import njit
 
+from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
@@ -124,7 +125,7 @@ _DUE, _EVT = 4, 5
 _FEWEST_EXCEEDANCES = 30
 
 
-@njit(cache=True)
+@inner
 def tail_slope(sorted_r, count, u, mean, theta):
     """(how log likelihood climbs with θ = ξ/β, times ξ; ξ at this θ), of exceedances in units of their mean.
 
@@ -140,7 +141,7 @@ def tail_slope(sorted_r, count, u, mean, theta):
     return (gaps - shares * logs / count) / count, logs / count
 
 
-@njit(cache=True)
+@inner
 def tail_fit(sorted_r, count, u):
     """(ξ, β) of a generalised Pareto distribution, of most likelihood for the `count` losses above u, ξ ≥ −1.
 

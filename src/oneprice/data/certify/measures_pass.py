@@ -26,6 +26,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute.books import apply_rows
+from oneprice.compute.inner import inner
 from oneprice.compute.ladder import WINDOW, WORDS, next_down, next_up
 from oneprice.compute.uncounted import uncounted
 from oneprice.data.certify.measures_histogram import slot_of, slots
@@ -208,7 +209,7 @@ def _beyond_bps(books, i, price, is_sold):
     return (price / books.best_ask[i] - 1.0 if is_sold else 1.0 - price / books.best_bid[i]) * 1e4
 
 
-@njit(cache=True)
+@inner
 def _outside(tally, i, beyond_bps):
     tally.counts[i, TRADES_OUTSIDE] += 1
     tally.beyond[i] = max(tally.beyond[i], beyond_bps)
@@ -237,7 +238,7 @@ def _trade(books, tally, i, row, tolerance_bps):
     tally.waits[i] = n + 1
 
 
-@njit(cache=True)
+@inner
 def _waiting_trades(books, tally, i, at_ns, tolerance_bps):
     """Hold the trades that wait against the book that stands now."""
     n = 0
@@ -273,7 +274,7 @@ def _uncrossed(tally, i, at_ns):
         now[CROSSED_RUN] = 0
 
 
-@njit(cache=True)
+@inner
 def _shallower_side(books, i):
     """(levels, distance from the best price to the last) of the side that has fewer, and of the one that reaches less."""
     least, nearest = np.int64(-1), np.int64(-1)

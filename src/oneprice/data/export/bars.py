@@ -27,6 +27,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute.books import Books, apply_rows, make_books
+from oneprice.compute.inner import inner
 from oneprice.compute.uncounted import uncounted
 from oneprice.model.errors import InputError, SessionError
 from oneprice.model.instrument import Instrument, InstrumentTable, exponent_of
@@ -121,7 +122,7 @@ class _Units(NamedTuple):
     threshold: Ints  # a bar's amount in base or quote units; 0 for time bars
 
 
-@njit(cache=True)
+@inner
 def _base_amount(units, i, price, qty):
     """A trade's size in base units (at the volume's exponent), an inverse contract's to the nearest. -1: too large."""
     amount = qty * units.multiplier[i]
@@ -134,7 +135,7 @@ def _base_amount(units, i, price, qty):
     return whole * scale + (2 * rest * scale + price) // (2 * price)
 
 
-@njit(cache=True)
+@inner
 def _quote_amount(units, i, price, qty):
     """A trade's value in quote units (at the value's exponent). -1: too large."""
     amount = qty * units.multiplier[i]
@@ -143,7 +144,7 @@ def _quote_amount(units, i, price, qty):
     return amount * price if amount <= _LIMIT // price else np.int64(-1)
 
 
-@njit(cache=True)
+@inner
 def _sample(books, i, bar, sample):
     sample.instrument, sample.bar = i, bar
     sample.bid, sample.ask = books.best_bid[i], books.best_ask[i]

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from oneprice.compute.inner import inner
 from oneprice.compute.uncounted import uncounted
 from oneprice.model.funding import FUNDING_RATE_EXPONENT
 from oneprice.model.instrument import Instrument
@@ -125,7 +126,7 @@ def make_state(count: int) -> State:
 # -- pieces of a line: each takes the place of the next byte and returns it ------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def _copy(out, at, text, start, length):
     # Unsigned places need no test for a place before the start, without which the loop becomes a copy of whole words.
     to, begin = np.uint64(at), np.uint64(start)
@@ -133,19 +134,19 @@ def _copy(out, at, text, start, length):
         out[to + k] = text[begin + k]
 
 
-@njit(cache=True)
+@inner
 def _put(out, at, text):
     _copy(out, at, text, 0, text.shape[0])
     return at + text.shape[0]
 
 
-@njit(cache=True)
+@inner
 def _put_piece(out, at, text, span):
     _copy(out, at, text, span[0], span[1] - span[0])
     return at + span[1] - span[0]
 
 
-@njit(cache=True)
+@inner
 def put_int(out, at, value):
     """A signed integer of 64 bits in decimal."""
     ten = np.uint64(10)
@@ -167,7 +168,7 @@ def put_int(out, at, value):
     return end
 
 
-@njit(cache=True)
+@inner
 def _put_digits(out, at, value, count):
     left = np.uint32(value)
     for k in range(at + count - 1, at - 1, -1):
@@ -177,7 +178,7 @@ def _put_digits(out, at, value, count):
     return at + count
 
 
-@njit(cache=True)
+@inner
 def _put_date(out, at, day):
     """The date of a day counted from 1970: years that begin with March, in eras of 400 (Hinnant, "chrono-Compatible Low-Level
     Date Algorithms", civil_from_days)."""
@@ -197,7 +198,7 @@ def _put_date(out, at, day):
     return _put_digits(out, at + 1, date, 2)
 
 
-@njit(cache=True)
+@inner
 def put_time(out, at, ns):
     """An instant in quotes, RFC 3339, UTC: milliseconds, or microseconds where the venue gave them, rounded down; `null` for
     0, which is no time."""
@@ -240,7 +241,7 @@ def exact_mantissa(value, places):
     return np.int64(_INEXACT)
 
 
-@njit(cache=True)
+@inner
 def _places_for(mark, index, fewest):
     """Decimals that say both values exactly: `fewest` if they do, else the next finer, else the next coarser; -1: none."""
     for places in range(fewest, _MOST_PLACES + 1):
@@ -255,7 +256,7 @@ def _places_for(mark, index, fewest):
 # -- lines -----------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@inner
 def _put_trade(out, at, row, texts, is_proven):
     i = row.instrument
     at = put_time(out, _put(out, at, _TS), row.ts_venue_ns)
@@ -266,7 +267,7 @@ def _put_trade(out, at, row, texts, is_proven):
     return _put_piece(out, at, texts.text, texts.place[i, end])
 
 
-@njit(cache=True)
+@inner
 def _put_levels(out, at, rows, start, stop, side):
     is_first = True
     for k in range(start, stop):
@@ -285,7 +286,7 @@ def _put_levels(out, at, rows, start, stop, side):
     return at
 
 
-@njit(cache=True)
+@inner
 def _put_depth(out, at, rows, start, stop, texts, is_proven):
     last = rows[stop - 1]
     i = last.instrument
@@ -299,7 +300,7 @@ def _put_depth(out, at, rows, start, stop, texts, is_proven):
     return _put(out, at, _CERTIFIED) if is_proven else _put(out, at, _NON_CERTIFIED)
 
 
-@njit(cache=True)
+@inner
 def _put_gap(out, at, row, texts):
     # No venue says when a gap was: its time is that of this machine.
     at = put_time(out, _put(out, at, _TS), row.ts_recv_ns)
@@ -310,7 +311,7 @@ def _put_gap(out, at, row, texts):
     return _put_piece(out, at, texts.text, texts.reasons[reason])
 
 
-@njit(cache=True)
+@inner
 def _put_funding(out, at, row, texts, state, fewest):
     """The line of a funding message that has ended with this row; nothing where a value is not exact."""
     i = row.instrument
@@ -346,7 +347,7 @@ def end_of_last_message(rows):
     return k
 
 
-@njit(cache=True)
+@inner
 def _end_of_depth(rows, k):
     """Behind the depth message that begins at k."""
     i = rows[k].instrument
@@ -425,7 +426,7 @@ def write(rows, wanted, texts, state, fewest, ends, out):
                     ends[file] = end
 
 
-@njit(cache=True)
+@inner
 def _is_proven(trade, state):
     """Whether nothing can be missing before a trade: by its id, or, where there is none to compare, by the standing book of
     the same connection."""
@@ -435,7 +436,7 @@ def _is_proven(trade, state):
     return state.stands[i] != 0 and state.book_feed[i] == trade.feed
 
 
-@njit(cache=True)
+@inner
 def _note_funding(row, state):
     """What a venue leaves out is unchanged: a rate of NaN, a next time of 0."""
     i, kind = row.instrument, row.kind
@@ -453,6 +454,6 @@ def _note_funding(row, state):
             state.next_ns[i] = row.sequence
 
 
-@njit(cache=True)
+@inner
 def _is_known(state, i):
     return not np.isnan(state.mark_price[i] + state.index_price[i] + state.rate[i]) and state.next_ns[i] != 0

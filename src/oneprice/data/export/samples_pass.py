@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute.books import apply_rows, level_behind, level_qty
+from oneprice.compute.inner import inner
 from oneprice.compute.uncounted import uncounted
 from oneprice.model.tape import ASK, LAST, SNAPSHOT, Kind
 
@@ -114,7 +115,7 @@ def make_grid(count: int, buckets: int, *, start_ns: int, bucket_ns: int, venue_
     )
 
 
-@njit(cache=True)
+@inner
 def _cell_of(value):
     if value <= 0.0:
         return 0
@@ -143,7 +144,7 @@ def quantile(cells, share, lowest, highest):
     return highest
 
 
-@njit(cache=True)
+@inner
 def _widen(span, value):
     """Let a [lowest, highest] hold the value, too; NaN stands for nothing yet."""
     if not span[LOW] <= value:
@@ -173,7 +174,7 @@ def _hold(grid, books, i, b, ns):
     grid.funding_rate[i, b] = grid.rate_now[i]
 
 
-@njit(cache=True)
+@inner
 def _depth_near(books, i, inverse, out):
     """out[side, width]: notional of a side's levels within DEPTH_BPS of the mid."""
     mid = 0.5 * (books.best_bid[i] + books.best_ask[i])
@@ -192,7 +193,7 @@ def _depth_near(books, i, inverse, out):
             price = level_behind(books, i, side, price)
 
 
-@njit(cache=True)
+@inner
 def _finish_bucket(grid, books, i, b):
     cells = grid.spread_cells[i]
     if grid.book_ns[i, b] > 0:
@@ -212,7 +213,7 @@ def _finish_bucket(grid, books, i, b):
         cells[:] = 0
 
 
-@njit(cache=True)
+@inner
 def _advance(grid, books, i, now_ns):
     """Account for the time up to now: what an instrument showed, it showed since its last message."""
     start_ns, bucket_ns = grid.frame[0], grid.frame[1]
@@ -241,7 +242,7 @@ def _take_trade(grid, i, b, row):
         seen[HIGH], when[HIGH] = price, row.ts_recv_ns
 
 
-@njit(cache=True)
+@inner
 def _take_latency(grid, i, b, row):
     """Receive − venue time − clock offset of a message's last row."""
     offset_ns = grid.offset_ns[grid.venue_of[i]]
