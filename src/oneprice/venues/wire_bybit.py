@@ -1,10 +1,9 @@
 """Bybit v5 public frames as tape rows, in compiled code: one decoder for spot and linear, because one wire serves both.
 
-`topic` says what a frame is and for which symbol; which product it belongs to is said by the connection alone, so the
-lookup given to `decode` holds the symbols of one product. Key order is not fixed (spot writes `ts` before `type`,
-linear behind it), so every object is read key by key. Rows are written while `data` is read and finished (time,
-sequence, flags) when the whole frame has been seen, because `cts` and `u` come last; a frame whose `data` precedes its
-`topic` is read in a second pass.
+`topic` says what a frame is and for which symbol; which product it belongs to is said by the connection alone, so the lookup
+given to `decode` holds the symbols of one product. Key order is not fixed (spot writes `ts` before `type`, linear behind it),
+so every object is read key by key. Rows are written while `data` is read and finished (time, sequence, flags) when the whole
+frame has been seen, because `cts` and `u` come last; a frame whose `data` precedes its `topic` is read in a second pass.
 
 topic                  | rows
 -----------------------|------------------------------------------------------------------------------------------
