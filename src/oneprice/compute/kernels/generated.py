@@ -33,6 +33,7 @@ def run(f, i, p, t, x, y, done):
     apart()
     f, i, p, t, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(t), uncounted(x), uncounted(y)
     count = t.shape[0]
+    times = lane(t, 0, count, 1)
     width, outputs = x.shape[0] // max(count, 1), y.shape[0] // max(count, 1)
 {body}    return done
 '''
@@ -49,7 +50,7 @@ _BLOCKS = """    v, z = on_stack({led}, p), on_stack({prepared}, p)
         rows = min({block}, count - done)
 {lead}        whole = rows
 {prepare}        for k in range(rows):
-            if step({state}, p, t[done + k], {input}, {output}):
+            if step({state}, p, times[done + k], {input}, {output}):
                 rows = k
                 break
 {finish}        done += rows
@@ -57,7 +58,7 @@ _BLOCKS = """    v, z = on_stack({led}, p), on_stack({prepared}, p)
             break
 """
 _LEAD = """        for k in range(rows):
-            lead({state}, p, t[done + k], {given}, {led})
+            lead({state}, p, times[done + k], {given}, {led})
 """
 _ROOM = """        rows = min(rows, room({state}))
         if rows == 0:
