@@ -117,7 +117,7 @@ def test_the_filter_is_the_matrix_filter(hedged: tuple[np.ndarray, np.ndarray]) 
 @pytest.mark.parametrize("level", [10.0, 1_000.0, 60_000.0])
 @pytest.mark.parametrize("q", [0.0, 1e-9, 1e-5])
 def test_digits_survive_a_start_that_knows_nothing(level: float, q: float) -> None:
-    """Prices that hardly move: P is all but singular, where Joseph's form in floats loses every digit."""
+    """Prices that hardly move: P is all but singular."""
     rng = np.random.default_rng(5)
     x = level * np.exp(np.cumsum(rng.normal(0.0, 1e-4, 200)))
     y = 3.0 + 1.5 * x + rng.normal(0.0, 0.03, len(x))

@@ -62,7 +62,7 @@ def test_a_sum_beyond_the_range_of_numbers_is_gone_with_its_rows(kernel, columns
 SECONDS = np.arange(300) * SECOND
 LEVEL = 100.0 + np.sin(SECONDS / 7e9)
 MARKET = {
-    "O": LEVEL - 0.1, "H": LEVEL + 0.3, "L": LEVEL - 0.3, "C": LEVEL, "x": LEVEL, "p": LEVEL + 0.1 * (SECONDS // SECOND % 2)
+    "O": LEVEL - 0.1, "H": LEVEL + 0.3, "L": LEVEL - 0.3, "C": LEVEL, "p": LEVEL + 0.1 * (SECONDS // SECOND % 2)
 }  # fmt: skip
 LENGTHS = {"corwin_schultz_spread": "w", "donchian_channel": "n", "yang_zhang": "w", "two_scale_rv": "w"}
 

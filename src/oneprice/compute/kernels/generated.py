@@ -60,7 +60,7 @@ _BLOCKS = """    v, z = on_stack({led}, p), on_stack({prepared}, p)
 _LEAD = """        for k in range(rows):
             lead({state}, p, times[done + k], {given}, {led})
 """
-_ROOM = """        rows = min(rows, room({state}))
+_ROOM = """        rows = min(rows, room({ints}))
         if rows == 0:
             break
 """
@@ -119,10 +119,11 @@ def rows_of(kernel: Kernel) -> Any:
         given = "lane(x, (done + k) * width, width, 1)"
     led, prepared = f"lane(v, k, {kernel.led}, {_BLOCK})", f"lane(z, k, {kernel.prepared}, {_BLOCK})"
     left, finished = f"lane(w, k, {kernel.left}, {_BLOCK})", f"lane(out, k, {outputs}, {_BLOCK})"
-    state, lead, prepare, finish = _state_of(kernel), "", "", ""
+    floats, ints = _state_of(kernel)
+    state, lead, prepare, finish = f"{floats}, {ints}", "", "", ""
     if kernel.lead is not None:
         lead = (_ROOM if kernel.grow is not None else "") + _LEAD
-        lead, given = lead.format(state=state, given=given, led=led), led
+        lead, given = lead.format(state=state, ints=ints, given=given, led=led), led
     if kernel.prepare is not None:
         prepare, given = _PREPARE.format(given=given, prepared=prepared), prepared
     if kernel.finish is not None:
@@ -141,13 +142,14 @@ def rows_of(kernel: Kernel) -> Any:
 
 def answers_of(kernel: Kernel) -> Any:
     """`run(f, i, p, t, x, y, out, begin) -> (rows done, answers written)` of a kernel that does not answer row by row."""
-    body = _with_state(kernel, _ANSWERED.format(state=_state_of(kernel)))
+    body = _with_state(kernel, _ANSWERED.format(state=", ".join(_state_of(kernel))))
     names = {"step": _name_of(kernel.step), "ready": _name_of(kernel.ready)}
     return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, body=body, **names), kernel.name).run
 
 
-def _state_of(kernel: Kernel) -> str:
-    return "f, i" if kernel.at_hand is None else "g, j"
+def _state_of(kernel: Kernel) -> tuple[str, str]:
+    """The names of its floats and integers in a loop."""
+    return ("f", "i") if kernel.at_hand is None else ("g", "j")
 
 
 def _with_state(kernel: Kernel, body: str) -> str:
@@ -269,7 +271,7 @@ def _call(number: int, feature: Joined, inputs: str) -> list[str]:
     to_grow = [f"    m[0] = {number}", "    return True"]
     if kernel.lead is not None:
         if kernel.grow is not None:
-            lines += [f"if room({f}, {i}) == 0:", *to_grow]
+            lines += [f"if room({i}) == 0:", *to_grow]
         led = f"lane(w, {here}, {kernel.led}, 1)"
         lines.append(f"lead_{kernel.name}({f}, {i}, {p}, now, {inputs}, {led})")
         inputs, here = led, here + kernel.led

@@ -74,6 +74,11 @@ def half_size(capacity):
 
 
 @inlined
+def ring_of(i):
+    return 2 * half_size(i[CAPACITY])
+
+
+@inlined
 def begin(i):
     return _GUARD + i[HALF] * half_size(i[CAPACITY])
 
@@ -149,11 +154,6 @@ def sorted_makes_room(f, i, t):
     while is_due(i, t):
         remove(ascending(f, i), i[COUNT], f[ring_of(i) + drop(i)])
     return is_full(i)
-
-
-@inlined
-def ring_of(i):
-    return 2 * half_size(i[CAPACITY])
 
 
 @inlined

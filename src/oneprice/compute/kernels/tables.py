@@ -60,7 +60,7 @@ _INVERSES = [round((1 << 14) / float(middle)) for middle in _MIDDLES]
 _LOGS = [_split(_log(1 << 14, m), 42) for m in _INVERSES]
 LOG_LOW = np.array([low for _, low in _LOGS])
 LN2_HIGH, LN2_LOW = _split(_LN2, 42)
-# m in the last 15 bits, the first float times 2^42 above them: reading eight cells at a time takes as long as eight divisions.
+# m in the last 15 bits, the first float times 2^42 above them: two tables read as one.
 LOG_WORD = np.array([int(high * (1 << 42)) << 15 | m for (high, _), m in zip(_LOGS, _INVERSES, strict=True)])
 
 # ── exp: 2^(j/128), as the bits of the nearest float and the rest in parts of it ────────────────────────────────────────

@@ -36,8 +36,8 @@ def windowed(
     values: dict[str, Any], *, own: int, columns: int = 1, fewest: int = 1, parameters: list[float] | None = None,
     name: str = "w", own_ints: int = 0, mirrored: bool = False,
 ) -> Start:  # fmt: skip
-    """An empty window: `own` floats for the kernel (and as many as the ring has rows, where it is `mirrored`, e.g. to keep them
-    sorted), then a ring of `columns` values a row."""
+    """An empty window: `own` floats for the kernel (and as many as the ring has rows, where it is `mirrored`, to lay them out
+    in order), then a ring of `columns` values a row."""
     w, min_obs = values[name], values["min_obs"]
     by_time = isinstance(w, Span)
     capacity = _FIRST_CAPACITY if by_time else int(w)
@@ -98,7 +98,7 @@ def is_full(i):
 
 
 @inlined
-def room(f, i):
+def room(i):
     """How many rows may come before the state has to grow."""
     return PLACE if i[SPAN] == 0 else i[CAPACITY] - i[COUNT]
 
