@@ -55,16 +55,15 @@ def _halves(held: Floats, capacity: int) -> tuple[Floats, Floats]:
 
 
 class SortedGrowing(msgspec.Struct, frozen=True):
-    """What enlarges such a state: twice the ring, its rows in order."""
+    """What enlarges such a state: twice the ring, its rows in order. It grows with windows in time only, which stay in the
+    first half."""
 
     own: int = 0
 
     def __call__(self, f: Floats, i: Ints) -> tuple[Floats, Ints]:
-        own, halves = f[: self.own], 2 * half_size.py_func(int(i[CAPACITY]))
-        held = np.split(f[self.own :][:halves], 2)[i[HALF]][_GUARD : _GUARD + int(i[COUNT])]
-        ring, wider_i = Growing(0)(f[self.own + halves :], i)
-        wider_i[HALF] = 0
-        return np.concatenate([own, *_halves(held, len(ring)), ring]), wider_i
+        held = f[self.own + _GUARD :][: int(i[COUNT])]
+        ring, wider_i = Growing(0)(f[self.own + 2 * half_size.py_func(int(i[CAPACITY])) :], i)
+        return np.concatenate([f[: self.own], *_halves(held, len(ring)), ring]), wider_i
 
 
 @inlined
