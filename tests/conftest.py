@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from numba.core import event
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "strategies"))
@@ -24,6 +25,17 @@ LONG = (
     "app/test_export_commands.py", "app/test_recording.py", "data/test_gates.py", "app/test_capture_funding.py",
     "data/test_samples.py", "app/test_demo.py", "data/test_accelerated.py", "data/test_resume.py", "app/test_report.py",
 )  # fmt: skip
+
+# Each worker imports all modules: what one compiles when it is imported, all would compile, side by side.
+compiled_by_imports = event.RecordingListener()
+event.register("numba:compile", compiled_by_imports)
+
+
+def pytest_collection_finish() -> None:
+    event.unregister("numba:compile", compiled_by_imports)
+    names = sorted({one.data["dispatcher"].__name__ for _, one in compiled_by_imports.buffer})
+    if names:
+        raise pytest.UsageError(f"test modules compile when they are imported, each worker anew: {', '.join(names)}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

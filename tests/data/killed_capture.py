@@ -5,17 +5,13 @@ from __future__ import annotations
 
 from multiprocessing.connection import Connection
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
-from oneprice.data.infer import Steps, infer_instrument
 from oneprice.data.machines import Machines
 from oneprice.data.recover import go_on
 from oneprice.data.session import FeedEntry, Session, SessionWriter
-from oneprice.model.instrument import InstrumentTable
 from oneprice.model.tape import TapeWriter
-from oneprice.venues.registry import venue
 
 FLUSH_EVERY = 20  # records
 CONNECT_EVERY = 400  # records: the manifest names a new connection
@@ -52,16 +48,3 @@ def capture(folder: Path, reference: Path, life: int, acks: Connection | None, l
     if acks is not None:
         acks.send(CLOSING)
     writer.close(closed_ns=begins_ns + HOUR_NS)
-
-
-def load_compiled_code() -> None:
-    """Load what a capture needs once, in the process that the capturing ones are forked from."""
-    with TemporaryDirectory() as folder:
-        table = InstrumentTable([infer_instrument(venue("binance_spot"), "BTCUSDT", Steps())])
-        SessionWriter(Path(folder) / "S", table, source="test", created_ns=0).close(closed_ns=0)
-        machine = Machines(table, TapeWriter()).machine("binance_spot")
-        machine.opened(0, (), 0)
-        machine.frame(0, b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","s":"BTCUSDT"}}', 0)
-
-
-load_compiled_code()

@@ -45,7 +45,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
         (folder / "r.txt").write_bytes(b"".join(file.readline() for _ in range(LINES)))
     import_recordings([folder / "r.txt"], folder / "S")
     session = Session.open(folder / "S")
-    _FORKS.set_forkserver_preload(["killed_capture"])
+    _FORKS.set_forkserver_preload(["killed_capture", "killed_capture_at_hand"])
     with pytest.MonkeyPatch.context() as patch:
         # The process that is forked from finds modules by the environment alone.
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cache
 
 import numpy as np
 import pytest
@@ -65,32 +66,34 @@ def run_over(cuts: list[int], names: tuple[str, ...] = ("basis", "spread", "tria
     return run
 
 
-WHOLE = run_over([])
+@cache
+def whole() -> Run:
+    return run_over([])
 
 
 def test_a_broken_law_of_one_price_is_found_traded_and_earned() -> None:
-    summary = WHOLE.summary()
+    summary = whole().summary()
     assert summary.opportunities_by_type["spread"].seen > 0
     assert summary.opportunities_by_type["basis"].seen > 0
     assert summary.trades >= 2
     assert summary.balanced
     assert summary.net_pnl == pytest.approx(summary.gross_edge - summary.fees - summary.slippage + summary.funding)
     assert summary.net_pnl > 0
-    assert WHOLE.portfolio.open_contracts() == []  # the basis was left when it had closed
+    assert whole().portfolio.open_contracts() == []  # the basis was left when it had closed
 
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(0, len(TAPE)), max_size=12))
 def test_decisions_do_not_depend_on_how_the_tape_arrives(cuts) -> None:
     run = run_over(cuts)
-    assert run.decisions.hash == WHOLE.decisions.hash
-    assert run.ledger.digest() == WHOLE.ledger.digest()
+    assert run.decisions.hash == whole().decisions.hash
+    assert run.ledger.digest() == whole().ledger.digest()
 
 
 @given(st.permutations(["basis", "spread", "triangular"]))
 @settings(max_examples=6)
 def test_decisions_do_not_depend_on_the_order_of_strategies(names) -> None:
-    assert run_over([], tuple(names)).decisions.hash == WHOLE.decisions.hash
+    assert run_over([], tuple(names)).decisions.hash == whole().decisions.hash
 
 
 def test_a_gap_closes_what_stood_on_that_book() -> None:

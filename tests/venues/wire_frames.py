@@ -4,6 +4,7 @@ bytes. Nothing here knows a venue."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,12 @@ class Wire:
     def __init__(self, decode: Callable[..., int], instruments: InstrumentTable, venue: str) -> None:
         self.decode = decode
         self.instruments = instruments
-        self.lookup: Lookup = make_lookup(instruments, venue)
+        self.venue = venue
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Made when first asked for: it compiles, which no test module does when it is imported."""
+        return make_lookup(self.instruments, self.venue)
 
     def __call__(self, frame: bytes, *, room: int = 3000, behind: bytes = b"") -> Decoded:
         """Decode `frame`, which stands in memory before `behind`; fails where a row outside the room is touched."""

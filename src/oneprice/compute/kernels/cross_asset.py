@@ -1,8 +1,8 @@
 """Two assets side by side, or the spread between them: a fixed hedge, a hedge that moves, how fast a spread comes back.
 
 Prices stand in one row when they are known at one time: join them as of each other's receive times first, never by position.
-Series that keep their own times are in `cross_asset_lead.py`, those of how variance grows with the horizon in
-`cross_asset_scaling.py`."""
+Series that keep their own times are in `cross_asset_overlaps.py` and `cross_asset_lead.py`, those of how variance grows with
+the horizon in `cross_asset_scaling.py`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ FAMILIES = {  # family → its modules
     "transforms": ("transforms", "bars"),
     "quality": ("quality",),
     "safety": ("safety",),
-    "cross_asset": ("cross_asset", "cross_asset_lead", "cross_asset_scaling", "cointegration"),
+    "cross_asset": ("cross_asset", "cross_asset_overlaps", "cross_asset_lead", "cross_asset_scaling", "cointegration"),
 }
 ENTRY_POINTS = "oneprice.kernels"
 
