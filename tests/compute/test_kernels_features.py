@@ -219,16 +219,17 @@ def naive_labels(
     return found
 
 
+@pytest.mark.parametrize(("horizon_s", "reach"), [(8, 6e-3), (200, 8e-2)])  # few rows wait, or hundreds
 @pytest.mark.parametrize("at_horizon", ["zero", "sign"])
-def test_labels_are_those_of_looking_ahead(at_horizon: str) -> None:
+def test_labels_are_those_of_looking_ahead(at_horizon: str, horizon_s: int, reach: float) -> None:
     rng = np.random.default_rng(9)
     n = 1_500
     t = 1_769_083_200_000_000_000 + np.cumsum(rng.integers(0, 3, n) * 500_000_000)
     p = np.round(100.0 * np.exp(np.cumsum(rng.normal(0.0, 1e-3, n))), 2)
-    vol = np.where(rng.random(n) < 0.05, 0.0, 6e-3 * rng.random(n))
+    vol = np.where(rng.random(n) < 0.05, 0.0, reach * rng.random(n))
     p[rng.random(n) < 0.03], vol[rng.random(n) < 0.03] = np.nan, -1.0
-    ours = compute("label_next_move", t=t, p=p, vol=vol, up=1.5, horizon="8s", at_horizon=at_horizon)
-    theirs = naive_labels(t, p, vol, 1.5, 1.0, 8_000_000_000, by_sign=at_horizon == "sign")
+    ours = compute("label_next_move", t=t, p=p, vol=vol, up=1.5, horizon=f"{horizon_s}s", at_horizon=at_horizon)
+    theirs = naive_labels(t, p, vol, 1.5, 1.0, horizon_s * 1_000_000_000, by_sign=at_horizon == "sign")
     assert len(set(ours["row"].tolist())) == len(ours["row"])
     found = {
         row: (label, touched, ret)

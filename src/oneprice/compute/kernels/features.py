@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from oneprice.compute.kernels.definition import (
+    Floats,
+    Ints,
     Kernel,
     KernelError,
     Output,
@@ -21,16 +23,16 @@ from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import float_of
 from oneprice.compute.kernels.rows import copy, finite, plain, ratio
 from oneprice.compute.kernels.windows import (
+    CAPACITY,
     COUNT,
-    HEAD,
     MOMENTS,
+    PLACE,
     SPAN,
     TIMES,
     TOTAL,
     Growing,
     add_to,
     drop,
-    is_full,
     is_ready,
     mean_of,
     moments_row,
@@ -203,49 +205,75 @@ SIGNED_VOLUME = Kernel(
 # -- label_next_move ----------------------------------------------------------------------------------------------------
 # A window of the rows whose label is not known: when the horizon of one has passed it leaves. f: the nearest barriers of all
 # that wait, above and below (or nearer ones, of rows that no longer wait), price before, then the ring of: row, price, barrier
-# above, barrier below, label (NaN while it waits), time of the touch (int64), return. i: rows so far, labels due, the next
-# place where one may stand.
+# above, barrier below (of a row whose label is due, the slot of the next such), label (NaN while it waits), time of the touch
+# (int64), return; and in the first slot of every so many the nearest barriers of those. i: rows so far, labels due, the slots
+# of the first and the last of them.
 
-_ABOVE, _BELOW, _LAST, _WAITING, _WIDTH = 0, 1, 2, 3, 7
-_ROWS, _DUE, _NEXT, _WAITING_BASE = TIMES, TIMES + 1, TIMES + 2, TIMES + 3
+_ABOVE, _BELOW, _LAST, _WAITING, _WIDTH = 0, 1, 2, 3, 9
+_ROWS, _DUE, _NEXT, _NEWEST, _WAITING_BASE = TIMES, TIMES + 1, TIMES + 2, TIMES + 3, TIMES + 4
+_TOGETHER = 32  # slots whose nearest barriers are known; what a price does not touch is not looked through
 
 
 @inlined
 def decide(f, i, slot, label, touch_t, price):
+    """A label is due, after those that are."""
     at = _WAITING + slot * _WIDTH
     f[at + 4] = label
     f[at + 5] = float_of(touch_t)
     f[at + 6] = price / f[at + 1] - 1.0
+    if i[_DUE] == 0:
+        i[_NEXT] = slot
+    else:
+        f[_WAITING + (i[_NEWEST] & PLACE) * _WIDTH + 3] = slot
+    i[_NEWEST] = slot
     i[_DUE] += 1
+
+
+@inlined
+def nearest_of(slot):
+    """Where the nearest barriers of a slot and its neighbours stand."""
+    return _WAITING + slot // _TOGETHER * _TOGETHER * _WIDTH + 7
+
+
+@inlined
+def bring_near(f, at, above, below):
+    f[at], f[at + 1] = min(f[at], above), max(f[at + 1], below)
 
 
 @inlined
 def touches(f, i, t, price):
     """Decide what this price decides, and find the nearest barriers of the rest."""
     f[_ABOVE], f[_BELOW] = math.inf, -math.inf
-    for k in range(i[COUNT]):
-        slot = slot_at(i, k)
-        at = _WAITING + slot * _WIDTH
-        if math.isnan(f[at + 4]):
-            if price >= f[at + 2]:
-                decide(f, i, slot, 1.0, t, price)
-            elif price <= f[at + 3]:
-                decide(f, i, slot, -1.0, t, price)
-            else:
-                f[_ABOVE], f[_BELOW] = min(f[_ABOVE], f[at + 2]), max(f[_BELOW], f[at + 3])
+    begin = 0
+    while begin < i[COUNT]:
+        first = slot_at(i, begin)
+        end = min(i[COUNT], begin + _TOGETHER - first % _TOGETHER)
+        nearest = nearest_of(first)
+        if price >= f[nearest] or price <= f[nearest + 1]:
+            f[nearest], f[nearest + 1] = math.inf, -math.inf
+            for slot in range(first, first + end - begin):
+                at = _WAITING + slot * _WIDTH
+                if math.isnan(f[at + 4]):
+                    if price >= f[at + 2]:
+                        decide(f, i, slot, 1.0, t, price)
+                    elif price <= f[at + 3]:
+                        decide(f, i, slot, -1.0, t, price)
+                    else:
+                        bring_near(f, nearest, f[at + 2], f[at + 3])
+        bring_near(f, _ABOVE, f[nearest], f[nearest + 1])
+        begin = end
 
 
 @inlined
 def label_next_move_step(f, i, p, t, x, y):
     """p: up, dn, whether a return's sign labels what touches nothing. All labels due have been fetched before."""
-    if is_full(i):
+    if i[COUNT] > i[CAPACITY] - _TOGETHER:  # the oldest and the newest row have different neighbours
         return True
     price, vol = x[0], x[1]
     row = i[_ROWS]
     i[_ROWS] += 1
     if not (math.isfinite(price) and price > 0.0 and math.isfinite(vol) and vol >= 0.0):
         return False
-    i[_NEXT] = 0
     for k in range(i[COUNT]):
         slot = slot_at(i, k)
         opened = i[_WAITING_BASE + slot]
@@ -263,28 +291,43 @@ def label_next_move_step(f, i, p, t, x, y):
         at = _WAITING + slot * _WIDTH
         f[at], f[at + 1], f[at + 4] = row, price, math.nan
         f[at + 2], f[at + 3] = price * (1.0 + p[0] * vol), price * (1.0 - p[1] * vol)
-        f[_ABOVE], f[_BELOW] = min(f[_ABOVE], f[at + 2]), max(f[_BELOW], f[at + 3])
+        nearest = nearest_of(slot)
+        if slot % _TOGETHER == 0:
+            f[nearest], f[nearest + 1] = math.inf, -math.inf
+        bring_near(f, nearest, f[at + 2], f[at + 3])
+        bring_near(f, _ABOVE, f[at + 2], f[at + 3])
     return False
 
 
 @inlined
 def label_next_move_ready(f, i, p, y):
     """Labels of one row's deciding, in the order of the rows that they label."""
-    while i[_DUE] > 0:
-        at = _WAITING + slot_at(i, i[_NEXT]) * _WIDTH
-        i[_NEXT] += 1
-        if math.isfinite(f[at + 4]):
-            i[_DUE] -= 1
-            y.view(np.int64)[0] = int(f[at])
-            y[1] = f[at + 4]
-            y[2] = f[at + 5]  # bits of a time
-            y[3] = f[at + 6]
-            f[at + 4] = math.inf  # fetched
-            while i[COUNT] > 0 and f[_WAITING + i[HEAD] * _WIDTH + 4] == math.inf:
-                drop(i)
-                i[_NEXT] = max(0, i[_NEXT] - 1)
-            return True
-    return False
+    if i[_DUE] == 0:
+        return False
+    at = _WAITING + (i[_NEXT] & PLACE) * _WIDTH
+    y.view(np.int64)[0] = int(f[at])
+    y[1] = f[at + 4]
+    y[2] = f[at + 5]  # bits of a time
+    y[3] = f[at + 6]
+    f[at + 4] = math.inf  # fetched
+    i[_NEXT] = np.int64(f[at + 3])
+    i[_DUE] -= 1
+    while i[COUNT] > 0 and f[_WAITING + slot_at(i, 0) * _WIDTH + 4] == math.inf:
+        drop(i)
+    return True
+
+
+_label_ring = Growing(_WAITING, _WIDTH, 4)
+
+
+def _label_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
+    """Twice the ring; its rows have new neighbours."""
+    f, i = _label_ring(f, i)
+    rows = f[_WAITING:].reshape(-1, _TOGETHER, _WIDTH)
+    waits = np.isnan(rows[:, :, 4])
+    rows[:, 0, 7] = np.where(waits, rows[:, :, 2], np.inf).min(axis=1)
+    rows[:, 0, 8] = np.where(waits, rows[:, :, 3], -np.inf).max(axis=1)
+    return f, i
 
 
 def _label_start(values: Values) -> Start:
@@ -292,7 +335,7 @@ def _label_start(values: Values) -> Start:
     if horizon is None:
         raise KernelError('label_next_move: horizon is missing: it must be a duration such as "60s"')
     start = windowed(
-        {"w": Span(horizon.ns + 1), "min_obs": None}, own=_WAITING, columns=_WIDTH, own_ints=3,
+        {"w": Span(horizon.ns + 1), "min_obs": None}, own=_WAITING, columns=_WIDTH, own_ints=4,
         parameters=[values["up"], values["dn"], float(values["at_horizon"] == "sign")],
     )  # fmt: skip
     start.f[_ABOVE], start.f[_BELOW] = math.inf, -math.inf
@@ -313,9 +356,9 @@ LABEL_NEXT_MOVE = Kernel(
         Parameter(name="horizon", kind="duration", help="must be given"),
         Parameter(name="at_horizon", kind="choice", default="zero", choices=("zero", "sign")),
     ),
-    step=label_next_move_step, ready=label_next_move_ready, start=_label_start, grow=Growing(_WAITING, _WIDTH, 3),
-    needs_time=True, first="at touch", cost="O(1); O(rows that wait) where a barrier is touched", oracle="naive",
-    source="López de Prado 2018 ch. 3",
+    step=label_next_move_step, ready=label_next_move_ready, start=_label_start, grow=_label_grow,
+    registers=(_WAITING, _WAITING_BASE), version=2, needs_time=True, first="at touch",
+    cost="O(1); O(rows that wait / 32) where a barrier is touched", oracle="naive", source="López de Prado 2018 ch. 3",
     differs="Forward-looking: a label, never a feature. It comes when it is decided, with the row that it labels: "
     "0 with the first row after its horizon, since another row at the horizon itself may still touch. vol is relative; a row "
     "of vol 0 has no label.",
