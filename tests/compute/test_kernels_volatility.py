@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,6 +188,29 @@ def test_yang_zhang_on_recorded_bars(bars: pd.DataFrame) -> None:
         expected.append(math.sqrt(np.var(night, ddof=1) + k * np.var(day, ddof=1) + (1 - k) * rs.mean()))
     ours = compute("yang_zhang", **columns(moved, "OHLC"), w=W)["vol"]
     np.testing.assert_allclose(ours, put_back(expected, kept.index, len(bars)), **CLOSE)
+
+
+def test_yang_zhang_keeps_the_digits_of_quiet_bars() -> None:
+    """Bars of a thousandth of a basis point to ten of them, against 50 digits: a logarithm of 30 000 has only 15."""
+    rng = np.random.default_rng(3)
+    for reach in (1e-3, 1e-5, 1e-7):
+        c = 30_000.0 * np.exp(np.cumsum(rng.normal(0.0, reach, W + 1)))
+        o = np.r_[c[0], c[:-1]] * (1.0 + 0.1 * reach * rng.standard_normal(W + 1))
+        h, low = (
+            np.maximum(o, c) * (1.0 + reach * rng.random(W + 1)),
+            np.minimum(o, c) * (1.0 - reach * rng.random(W + 1)),
+        )
+        with mpmath.workdps(50):
+            ln_o, ln_h, ln_l, ln_c = ([mpmath.log(float(price)) for price in column] for column in (o, h, low, c))
+            night, day, rs = [], [], []
+            for k in range(1, W + 1):
+                night.append(ln_o[k] - ln_c[k - 1])
+                day.append(ln_c[k] - ln_o[k])
+                rs.append((ln_h[k] - ln_o[k]) * (ln_h[k] - ln_c[k]) + (ln_l[k] - ln_o[k]) * (ln_l[k] - ln_c[k]))
+            of_night, of_day = (sum((x - sum(terms) / W) ** 2 for x in terms) / (W - 1) for terms in (night, day))
+            share = mpmath.mpf("0.34") / (mpmath.mpf("1.34") + mpmath.mpf(W + 1) / (W - 1))
+            expected = float(mpmath.sqrt(of_night + share * of_day + (1 - share) * sum(rs) / W))
+        assert compute("yang_zhang", O=o, H=h, L=low, C=c, w=W)["vol"][-1] == pytest.approx(expected, rel=2e-11)
 
 
 def simulated_bars(drift: float, count: int) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import pytest
 from exactly import around, magnitudes, worst
 from numba import njit
 
-from oneprice.compute.kernels.numbers import LN2, acosh, exp, expm1, log, log1p, power, sinh
+from oneprice.compute.kernels.numbers import LN2, acosh, exp, expm1, log, log1p, log_parts, power, sinh
 from oneprice.compute.kernels.special import erf, erfc, lgamma, normal_cdf, normal_quantile
 from oneprice.compute.kernels.tables import LOG_FIRST
 
@@ -49,6 +49,16 @@ def test_log_is_within_its_error_everywhere(rng: np.random.Generator) -> None:
     for column in (magnitudes(rng, 3000), near_one, rng.uniform(0.3, 3.0, 3000), around(*LOG_SEAMS, steps=4)):
         assert worst(log, mpmath.log, column) <= MOST_ULPS["log"]
     assert log(2.0) == LN2
+
+
+def test_the_parts_of_a_logarithm_are_those_of_the_number(rng: np.random.Generator) -> None:
+    for x in (*magnitudes(rng, 2000).tolist(), *LOG_SEAMS, 5e-324, 2.0**-1022, 1.7976931348623157e308):
+        k, of_mantissa = log_parts(x)
+        mantissa = (
+            math.ldexp(x, -int(k)) if abs(k) < 1000 else math.ldexp(math.ldexp(x, -int(k) // 2), -int(k) - -int(k) // 2)
+        )
+        assert LOG_SEAMS[0] <= mantissa < 2.0 * LOG_SEAMS[0]
+        assert of_mantissa == log(mantissa)
 
 
 def test_log1p_is_within_its_error_everywhere(rng: np.random.Generator) -> None:

@@ -20,6 +20,7 @@ _BLOCK = 240  # rows: what is prepared and left of so many stays in the first ca
 _ROWS = '''"""Generated: the rows of {name}."""
 import numpy as np
 from numba import njit
+from oneprice.compute.kernels.inlining import widely
 from oneprice.compute.kernels.rows import copy
 from oneprice.compute.kernels.windows import room
 from oneprice.compute.lanes import lane, split
@@ -31,6 +32,7 @@ from {module} import {imports}
 def run(f, i, p, t, x, y, done):
     """Rows done; fewer than there are when the state has to grow first."""
     apart()
+    widely()
     f, i, p, t, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(t), uncounted(x), uncounted(y)
     count = t.shape[0]
     times = lane(t, 0, count, 1)

@@ -35,3 +35,16 @@ def seldom(typing, condition):
         return builder.call(hint, [arguments[0], bit(0)])
 
     return types.boolean(types.boolean), expect
+
+
+@_intrinsic
+def widely(typing):
+    """Let LLVM take the widest registers in the function that says this. Of those with 512 bits it makes no use by itself, as
+    few programs have enough to do for them."""
+
+    def allow(context, builder, signature, arguments):
+        # llvmlite knows attributes without a value only.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), allow

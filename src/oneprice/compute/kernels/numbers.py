@@ -113,6 +113,15 @@ def log(x):
 
 
 @njit(cache=True, forceinline=True, error_model="numpy")
+def log_parts(x):
+    """(k, log m) of x = 2^k·m, 0.69 ≤ m < 1.38, positive and finite: log m of numbers that are near each other differ in all
+    their digits, where those of log x are few."""
+    is_small = x < _LEAST_NORMAL
+    k, high, low, a, b = _log_cell(bits_of(x * 2.0**52 if is_small else x))
+    return (k - 52.0 if is_small else k + 0.0), _log_sum(0.0, high, low, a, b, -0.0)
+
+
+@njit(cache=True, forceinline=True, error_model="numpy")
 def log1p(x):
     """log(1 + x), with all digits where x is small: -inf of -1, NaN of what is below."""
     if -(2.0**-9) <= x <= 2.0**-8:

@@ -24,20 +24,21 @@ def log_price(p, x, z):
 
 @inlined
 def log_returns_step(f, i, p, t, x, y):
-    y[0] = math.nan
-    if math.isnan(x[0]):
-        return False
-    if i[0]:
-        y[0] = x[0] - f[0]
-    f[0] = x[0]
-    i[0] = 1
+    """f: ln of the last price (NaN: none yet)."""
+    y[0] = x[0] - f[0]
+    if not math.isnan(x[0]):
+        f[0] = x[0]
     return False
+
+
+def _log_returns_start(values: Values) -> Start:
+    return Start(np.array([math.nan]), np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
 LOG_RETURNS = Kernel(
     name="log_returns", module=__name__, formula="r = ln(p / p₋₁), p₋₁ the last valid price", inputs=("p",),
-    outputs=(Output("r"),), prepare=log_price, prepared=1, step=log_returns_step, start=lambda values: plain(1, 1),
-    registers=(1, 1), first="2",
+    outputs=(Output("r"),), prepare=log_price, prepared=1, step=log_returns_step, start=_log_returns_start,
+    registers=(1, 0), version=2, first="2",
     oracle="np.diff(np.log)",
     differs="A bad price gives no return, and the last good one is kept across batches: 0 would invent a return.",
 )  # fmt: skip

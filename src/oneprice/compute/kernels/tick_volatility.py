@@ -126,9 +126,9 @@ def two_scale_rv_step(f, i, p, t, x, w):
     i[_WAIT] -= 1
     if p[0] == 0.0 and is_ready(i) and (i[_WAIT] <= 0 or 2 * reach > n):
         i[_WAIT] = i[COUNT]
-        i[_REACH] = reach = two_scale_choice(f, i)
-        two_scale_rebuild(f, i)
-    elif seldom(is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM)):
+        reach = two_scale_choice(f, i)
+    if seldom(reach != i[_REACH] or is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM)):
+        i[_REACH] = reach
         two_scale_rebuild(f, i)
     if is_ready(i):
         w[0], w[1], w[2], w[3] = total_of(f, SUM), total_of(f, 0), reach, n

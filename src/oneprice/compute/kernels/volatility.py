@@ -7,7 +7,7 @@ from typing import Any
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined, seldom
-from oneprice.compute.kernels.numbers import LN2, log
+from oneprice.compute.kernels.numbers import LN2, log, log_parts
 from oneprice.compute.kernels.rows import finite, is_price, is_quote, plain
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -322,36 +322,41 @@ ROGERS_SATCHELL = _of_bars(
     "Rogers & Satchell 1991", "rogers_satchell_vol",
 )  # fmt: skip
 
-# f: moments of ln(O/C₋), moments of ln(C/O), sum of the Rogers-Satchell terms, ln of the last close (NaN: none), ring
-_GAIN, _RS, _CLOSE, _BARS = MOMENTS, 2 * MOMENTS, 2 * MOMENTS + SUM, 2 * MOMENTS + SUM + 1
+# f: moments of ln(O/C₋), moments of ln(C/O), sum of the Rogers-Satchell terms, the last close as `log_parts` (NaN: none), ring
+_GAIN, _RS, _CLOSE, _BARS = MOMENTS, 2 * MOMENTS, 2 * MOMENTS + SUM, 2 * MOMENTS + SUM + 2
 
 
 @inlined
 def yang_zhang_terms(p, x, z):
-    """ln(C/O), the Rogers-Satchell term (NaN: the bar cannot be used), ln O, ln C."""
-    gain = log(x[3] / x[0])
-    term = rogers_satchell(x[0], x[1], x[2], gain)
+    """ln(C/O), the Rogers-Satchell term (NaN: the bar cannot be used), O and C as `log_parts`."""
+    of_open, log_open = log_parts(x[0])
+    of_high, log_high = log_parts(x[1])
+    of_low, log_low = log_parts(x[2])
+    of_close, log_close = log_parts(x[3])
+    gain = (of_close - of_open) * LN2 + (log_close - log_open)
+    up, down = (of_high - of_open) * LN2 + (log_high - log_open), (of_low - of_open) * LN2 + (log_low - log_open)
+    term = up * (up - gain) + down * (down - gain)
     z[0] = gain
-    z[1] = finite(term) if is_bar(x[0], x[1], x[2], x[3]) else math.nan
-    z[2], z[3] = log(x[0]), log(x[3])
+    z[1] = term if is_bar(x[0], x[1], x[2], x[3]) else math.nan
+    z[2], z[3], z[4], z[5] = of_open, log_open, of_close, log_close
 
 
 @inlined
 def yang_zhang_step(f, i, p, t, x, w):
     """What is left: the sums of squares of both moments, the sum of the terms, n."""
-    gain, term, log_open, log_close = x[0], x[1], x[2], x[3]
+    gain, term = x[0], x[1]
     nothing_left(w)
     if math.isnan(term):
         return False
     if math.isnan(f[_CLOSE]):
-        f[_CLOSE] = log_close
+        f[_CLOSE], f[_CLOSE + 1] = x[4], x[5]
         return False
-    jump = log_open - f[_CLOSE]
+    jump = (x[2] - f[_CLOSE]) * LN2 + (x[3] - f[_CLOSE + 1])
     if is_turning(i):
         slot = _BARS + 3 * turn(i)
         moments_replace(f, 0, i[COUNT], f[slot], jump)
         moments_replace(f, _GAIN, i[COUNT], f[slot + 1], gain)
-        add_to(f, _RS, -f[slot + 2])
+        sum_replace(f, _RS, f[slot + 2], term)
     else:
         while is_due(i, t):
             slot = _BARS + 3 * drop(i)
@@ -363,9 +368,9 @@ def yang_zhang_step(f, i, p, t, x, w):
         slot = _BARS + 3 * push(i, t)
         moments_add(f, 0, i[COUNT], jump)
         moments_add(f, _GAIN, i[COUNT], gain)
-    f[_CLOSE] = log_close
+        sum_add(f, _RS, term)
+    f[_CLOSE], f[_CLOSE + 1] = x[4], x[5]
     f[slot], f[slot + 1], f[slot + 2] = jump, gain, term
-    sum_add(f, _RS, term)
     if seldom(is_rebuild_due(i) or moments_are_worn(f, 0) or moments_are_worn(f, _GAIN) or sum_is_worn(f, _RS)):
         moments_of(f, 0, i, _BARS, 3, 0)
         moments_of(f, _GAIN, i, _BARS, 3, 1)
@@ -377,9 +382,9 @@ def yang_zhang_step(f, i, p, t, x, w):
 
 @inlined
 def yang_zhang_finish(p, w, y):
+    """k/(n − 1) = 0.34/(2.34n − 0.34) and (1 − k)/n = 2/(2.34n − 0.34)."""
     n = w[3]
-    share = 0.34 / (1.34 + (n + 1.0) / (n - 1.0))
-    y[0] = root((w[0] + share * w[1]) / (n - 1.0) + (1.0 - share) * w[2] / n)
+    y[0] = root(w[0] / (n - 1.0) + (0.34 * w[1] + 2.0 * w[2]) / (2.34 * n - 0.34))
 
 
 def _yang_zhang_start(values: Values) -> Start:
@@ -392,8 +397,8 @@ YANG_ZHANG = Kernel(
     name="yang_zhang", module=__name__,
     formula="σ² = V_o + k·V_c + (1−k)V_rs; V_o = var ln(O/C₋), V_c = var ln(C/O), ddof 1; k = 0.34/(1.34 + (w+1)/(w−1))",
     inputs=("O", "H", "L", "C"), outputs=(Output("vol", help="of one bar"),), parameters=window_parameter(20, fewest=2),
-    prepare=yang_zhang_terms, prepared=4, step=yang_zhang_step, finish=yang_zhang_finish, left=4,
-start=_yang_zhang_start, grow=Growing(_BARS, 3), version=2,
+    prepare=yang_zhang_terms, prepared=6, step=yang_zhang_step, finish=yang_zhang_finish, left=4,
+    start=_yang_zhang_start, grow=Growing(_BARS, 3), version=3,
     first="w+1", oracle="closed form", source="Yang & Zhang 2000",
     differs="w bars that each have one before them: V_o has as many values as V_c. In a 24/7 market V_o ≈ 0.",
 )  # fmt: skip

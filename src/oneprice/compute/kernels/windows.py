@@ -362,9 +362,9 @@ def moments_remove(f, at, n_after, value):
 
 @inlined
 def moments_replace(f, at, n, old, new):
-    """One value for another, of n: one division, and none that waits for the mean."""
+    """One value for another, of n: one division, which waits for nothing and serves other moments of the window, too."""
     before, after, change = old - f[at + 2], new - f[at + 2], new - old
-    mean = f[at] + change / n
+    mean = f[at] + change * (1.0 / n)
     f[at + 1] = max(0.0, f[at + 1] + change * ((after - mean) + (before - f[at])))
     f[at + 3] = max(f[at + 3], f[at + 1])
     f[at] = mean
