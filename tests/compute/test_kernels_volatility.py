@@ -196,10 +196,8 @@ def test_yang_zhang_keeps_the_digits_of_quiet_bars() -> None:
     for reach in (1e-3, 1e-5, 1e-7):
         c = 30_000.0 * np.exp(np.cumsum(rng.normal(0.0, reach, W + 1)))
         o = np.r_[c[0], c[:-1]] * (1.0 + 0.1 * reach * rng.standard_normal(W + 1))
-        h, low = (
-            np.maximum(o, c) * (1.0 + reach * rng.random(W + 1)),
-            np.minimum(o, c) * (1.0 - reach * rng.random(W + 1)),
-        )
+        h = np.maximum(o, c) * (1.0 + reach * rng.random(W + 1))
+        low = np.minimum(o, c) * (1.0 - reach * rng.random(W + 1))
         with mpmath.workdps(50):
             ln_o, ln_h, ln_l, ln_c = ([mpmath.log(float(price)) for price in column] for column in (o, h, low, c))
             night, day, rs = [], [], []

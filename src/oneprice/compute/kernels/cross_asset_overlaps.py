@@ -39,15 +39,10 @@ def is_observed(value):
 # observations of x and y before it, and, at the number of an observation of x or y, the number of its time. What has a number
 # stands at that number modulo the capacity, a power of two.
 
-_LAST, _WHEN = (
-    0,
-    2,
-)  # [side] the last value; what it was when the other side was last observed, or its first, where later
-_CROSS, _SIZE, _SQUARES = (
-    4,
-    6,
-    7,
-)  # Σdx·dy (and what rounding left), Σ|dx·dy|; of the correlation [side] Σdx², as Σdx·dy
+# [side] the last value; what it was when the other side was last observed (or its first, where that was later)
+_LAST, _WHEN = 0, 2
+# Σdx·dy and what rounding left of it, Σ|dx·dy|; the correlation has [side] Σdx², too, and what rounding left of it
+_CROSS, _SIZE, _SQUARES = 4, 6, 7
 _OF_COV, _OF_CORR = 7, 11  # `count`
 _FIRST, _NOW = HEAD, COUNT
 _BEFORE, _OBSERVED, _NOW_T, _RING = TIMES, TIMES + 2, TIMES + 4, TIMES + 5
@@ -114,11 +109,9 @@ def take(f, i, x, y, count):
     copy(f, after(i, i[_NOW], count), f, count, count)
     place = in_ring(i, i[_NOW])
     i[place] = i[_NOW_T]
-    for side in range(2):
+    for side in range(2):  # of a side that is not observed now, the next observation will write it over
         i[place + _BEFORE_IT + side] = i[_BEFORE + side]
-        i[in_ring(i, i[_BEFORE + side]) + _TIME_OF + side] = i[
-            _NOW
-        ]  # the next one overwrites it, where there is none now
+        i[in_ring(i, i[_BEFORE + side]) + _TIME_OF + side] = i[_NOW]
 
 
 @inlined
@@ -267,11 +260,8 @@ def _overlaps(name: str, count: int, output: str, formula: str, alias: str, diff
     def grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
         """Twice the ring; what has a number keeps it."""
         capacity = int(i[CAPACITY])
-        wider_f, wider_i = (
-            np.zeros(own + 2 * capacity * (count + 1)),
-            np.zeros(_RING + 2 * capacity * _INTS, dtype=np.int64),
-        )
-        wider_f[:own], wider_i[:_RING] = f[:own], i[:_RING]
+        wider_f = np.concatenate([f[:own], np.zeros(2 * capacity * (count + 1))])
+        wider_i = np.concatenate([i[:_RING], np.zeros(2 * capacity * _INTS, dtype=np.int64)])
         after, wider_after = f[own:].reshape(capacity, -1), wider_f[own:].reshape(2 * capacity, -1)
         times, wider_times = i[_RING:].reshape(capacity, -1), wider_i[_RING:].reshape(2 * capacity, -1)
         first = times[i[_FIRST] % capacity]

@@ -211,7 +211,7 @@ SIGNED_VOLUME = Kernel(
 
 _ABOVE, _BELOW, _LAST, _WAITING, _WIDTH = 0, 1, 2, 3, 9
 _ROWS, _DUE, _NEXT, _NEWEST, _WAITING_BASE = TIMES, TIMES + 1, TIMES + 2, TIMES + 3, TIMES + 4
-_TOGETHER = 32  # slots whose nearest barriers are known; what a price does not touch is not looked through
+_TOGETHER = 32  # slots of which the nearest barriers are known: where a price touches none, it looks no further
 
 
 @inlined
