@@ -103,18 +103,18 @@ def test_it_is_the_double_loop(seed: int, w: str | None) -> None:
     rows=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from("xyb-"), st.integers(-3, 3), st.integers(-3, 3)), max_size=40
     ),
-    w=st.integers(1, 12),
+    w=st.none() | st.integers(1, 12),
 )
-def test_small_streams_with_many_equal_times(rows: list[tuple[int, str, int, int]], w: int) -> None:
+def test_small_streams_with_many_equal_times(rows: list[tuple[int, str, int, int]], w: int | None) -> None:
     t = np.cumsum([step for step, *_ in rows], dtype=np.int64) * MS
     x = np.array([a if side in "xb" else math.nan for _, side, a, _ in rows], dtype=float)
     y = np.array([b if side in "yb" else math.nan for _, side, _, b in rows], dtype=float)
-    expected = np.array([naive(t, x, y, row, w * MS) for row in range(len(t))]).reshape(-1, 2)
-    np.testing.assert_allclose(
-        compute("hayashi_yoshida_cov", t=t, x=x, y=y, w=f"{w}ms")["cov"], expected[:, 0], atol=1e-9
-    )
-    ours = compute("hayashi_yoshida_corr", t=t, x=x, y=y, w=f"{w}ms")["corr"]
-    np.testing.assert_allclose(ours, expected[:, 1], atol=1e-9)
+    expected = np.array([naive(t, x, y, row, w and w * MS) for row in range(len(t))]).reshape(-1, 2)
+    span = w and f"{w}ms"
+    np.testing.assert_allclose(compute("hy_cov", t=t, x=x, y=y, w=span)["cov"], expected[:, 0], atol=1e-9)
+    np.testing.assert_allclose(compute("hy_corr", t=t, x=x, y=y, w=span)["corr"], expected[:, 1], atol=1e-9)
+    if w is None:
+        return
     leads = lead_naive(t, x, y, 2, MS, w * MS)
     found = compute("xcorr_leadlag", t=t, x=x, y=y, lags=2, step="1ms", w=f"{w}ms")
     for name, column in zip(("lag", "corr", "llr"), leads.T, strict=True):
@@ -168,6 +168,17 @@ def test_a_long_stream_keeps_its_digits() -> None:
         np.testing.assert_allclose([cov[row] / scale, corr[row]], [expected[1]] * 2, rtol=0, atol=1e-9)
         found = lead_naive(t, x, y, 1, 50 * MS, 2 * S, rows=[row])[0]
         np.testing.assert_allclose([lead[name][row] for name in ("lag", "corr", "llr")], found, rtol=1e-6)
+
+
+def test_what_was_far_beyond_is_forgotten_with_the_window() -> None:
+    t, x, y = streams(8, 3_000, steps_ns=20 * MS)
+    x[1_000], y[1_004] = 1e60, -1e60
+    begin = 1_500  # more than a window later
+    for kernel in ("hayashi_yoshida_cov", "hayashi_yoshida_corr"):
+        (whole,), (later,) = (
+            compute(kernel, t=t[first:], x=x[first:], y=y[first:], w="2s").values() for first in (0, begin)
+        )
+        np.testing.assert_allclose(whole[begin + 500 :], later[500:], rtol=1e-9)
 
 
 def test_a_side_that_stands_still_or_is_silent() -> None:
