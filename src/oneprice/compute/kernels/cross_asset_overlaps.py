@@ -217,29 +217,28 @@ def overlaps_row(f, i, t, x, count):
 
 
 @inlined
-def hayashi_yoshida_cov_step(f, i, p, t, x, y):
-    y[0] = math.nan
+def overlaps_step(f, i, t, x, w, count):
+    """What is left: Σdx·dy of the window; for the correlation Σdx² and Σdy², too."""
+    nothing_left(w)
     if not (is_observed(x[0]) or is_observed(x[1])):
         return False
-    if overlaps_row(f, i, t, x, _OF_COV):
+    if overlaps_row(f, i, t, x, count):
         return True
-    if is_paired(f, i, _OF_COV):
-        y[0] = cross_within(f, i, _OF_COV)
+    if is_paired(f, i, count):
+        w[0] = cross_within(f, i, count)
+        if count == _OF_CORR:
+            w[1], w[2] = squares_within(f, i, 0, count), squares_within(f, i, 1, count)
     return False
 
 
 @inlined
+def hayashi_yoshida_cov_step(f, i, p, t, x, y):
+    return overlaps_step(f, i, t, x, y, _OF_COV)
+
+
+@inlined
 def hayashi_yoshida_corr_step(f, i, p, t, x, w):
-    """What is left: Σdx·dy, Σdx², Σdy²."""
-    nothing_left(w)
-    if not (is_observed(x[0]) or is_observed(x[1])):
-        return False
-    if overlaps_row(f, i, t, x, _OF_CORR):
-        return True
-    if is_paired(f, i, _OF_CORR):
-        w[0] = cross_within(f, i, _OF_CORR)
-        w[1], w[2] = squares_within(f, i, 0, _OF_CORR), squares_within(f, i, 1, _OF_CORR)
-    return False
+    return overlaps_step(f, i, t, x, w, _OF_CORR)
 
 
 @inlined

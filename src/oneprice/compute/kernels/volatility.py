@@ -267,15 +267,14 @@ def garman_klass_term(p, x, z):
 
 
 @inlined
-def rogers_satchell(opened, high, low, gain):
-    """ln(H/C)ln(H/O) + ln(L/C)ln(L/O), all from the open; gain = ln(C/O)."""
-    up, down = log(high / opened), log(low / opened)
+def rogers_satchell(up, down, gain):
+    """ln(H/C)ln(H/O) + ln(L/C)ln(L/O), all from the open: ln(H/O), ln(L/O), ln(C/O)."""
     return up * (up - gain) + down * (down - gain)
 
 
 @inlined
 def rogers_satchell_term(p, x, z):
-    term = rogers_satchell(x[0], x[1], x[2], log(x[3] / x[0]))
+    term = rogers_satchell(log(x[1] / x[0]), log(x[2] / x[0]), log(x[3] / x[0]))
     z[0] = finite(term) if is_bar(x[0], x[1], x[2], x[3]) else math.nan
 
 
@@ -335,9 +334,8 @@ def yang_zhang_terms(p, x, z):
     of_close, log_close = log_parts(x[3])
     gain = (of_close - of_open) * LN2 + (log_close - log_open)
     up, down = (of_high - of_open) * LN2 + (log_high - log_open), (of_low - of_open) * LN2 + (log_low - log_open)
-    term = up * (up - gain) + down * (down - gain)
     z[0] = gain
-    z[1] = term if is_bar(x[0], x[1], x[2], x[3]) else math.nan
+    z[1] = rogers_satchell(up, down, gain) if is_bar(x[0], x[1], x[2], x[3]) else math.nan
     z[2], z[3], z[4], z[5] = of_open, log_open, of_close, log_close
 
 
