@@ -1,6 +1,6 @@
 """Kernels: nanoseconds an update of all of them; columns against polars and pandas; a tick against river and talipp.
 
-batch     every kernel, compiled already: its loop alone, and columns in and out; the cost that it declares beside it
+batch     every kernel, compiled already: its loop over rows that lie in the cache; columns in and out; its declared cost
 columns   `compute(name, …)` against the same operation of polars and pandas, each on its own kind of column
 tick      many features of a row in one call against incremental indicators of river and talipp, one call each
 core48    the feature set, and 40 of it: a row of a batch, and a tick from Python
@@ -30,7 +30,7 @@ from oneprice.compute.kernels.core48 import CORE48, core48
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
 from oneprice.compute.kernels.registry import KERNELS
-from oneprice.compute.kernels.streaming import Streaming, compute, laid_out, parts_of, stacked
+from oneprice.compute.kernels.streaming import Streaming, compute, parts_of
 
 sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("tests", "tests/compute")]
 import kernel_world
@@ -62,7 +62,7 @@ def batch(rows: int, rounds: int) -> dict[str, dict[str, float]]:
     for kernel in KERNELS.values():
         is_constant = kernel.cost.startswith("O(1)")
         found[kernel.name] = _of_kernel(kernel, rows if is_constant else max(1_000, rows // 50), rounds)
-    print(f"{'':26} {'the loop alone':>17} {'columns in and out':>20}")
+    print(f"{'':26} {'rows in the cache':>17} {'columns in and out':>20}")
     for name, ns in sorted(found.items(), key=lambda one: one[1]["loop"]):
         print(f"{name:26} {ns['loop']:14.1f} ns {ns['columns']:17.1f} ns   {KERNELS[name].cost}")
     constant = [ns for name, ns in found.items() if KERNELS[name].cost.startswith("O(1)")]
@@ -73,22 +73,21 @@ def batch(rows: int, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> dict[str, float]:
-    """ns a row: of the compiled loop over rows that are laid out already, and of columns in and columns out."""
+    """ns a row: of the compiled loop over rows that lie in the cache, and of columns in and columns out."""
     rng = np.random.default_rng(7)
     columns, t = kernel_world.columns_of(kernel, rng, rows), kernel_world.times(rng, rows)
     parameters = NEEDED.get(kernel.name, {})
     Streaming(kernel, **parameters).update(t[:300], **{name: column[:300] for name, column in columns.items()})
     few = min(rows, 100_000)
-    parts = parts_of(kernel, kernel.values(parameters), columns)
-    x = laid_out(kernel, parts, 0, few) if kernel.ready is None else stacked(parts, 0, few)
-    y = np.empty(len(Streaming(kernel, **parameters).outputs) * few)
+    parts = [part[:few] for part in parts_of(kernel, kernel.values(parameters), columns)]
+    y = np.empty((len(Streaming(kernel, **parameters).outputs), few))
 
     def loop() -> None:
         streaming = Streaming(kernel, **parameters)
         if kernel.ready is None:
-            streaming._all_rows(t[:few], x, y)
+            streaming._rows(t[:few], parts, y)
         else:
-            streaming._all_answers(t[:few], x)
+            streaming._answers(t[:few], parts)
 
     return {
         "loop": fastest(loop, 2 * rounds) / few * 1e9,

@@ -14,7 +14,7 @@ from kernel_world import HARD, columns_of, recorded_columns_of, times
 
 from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Kernel, KernelError
 from oneprice.compute.kernels.registry import ALIASES, KERNELS, find
-from oneprice.compute.kernels.streaming import Streaming, compute, laid_out, parts_of
+from oneprice.compute.kernels.streaming import Streaming, compute, parts_of
 
 N = 400
 # Parameters that make a kernel's windows short enough for N rows, and those that have no default.
@@ -183,9 +183,21 @@ def test_a_step_writes_all_its_outputs(kernel: Kernel) -> None:
     streaming, columns, t = made(kernel), columns_of(kernel, rng, N), times(rng, N)
     for column in columns.values():
         column[rng.random(N) < 0.1] = np.nan
-    y = np.full(N * len(streaming.outputs), 12_345.0)
-    streaming._all_rows(t, laid_out(kernel, parts_of(kernel, streaming._values, columns), 0, N), y)
+    y = np.full((len(streaming.outputs), N), 12_345.0)
+    streaming._rows(t, parts_of(kernel, streaming._values, columns), y)
     assert not (y == 12_345.0).any()
+
+
+@pytest.mark.parametrize("kernel", [one for one in KERNELS.values() if one.ready is not None], ids=lambda one: one.name)
+def test_an_answer_has_all_its_outputs(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands there before."""
+    rng = np.random.default_rng(2)
+    streaming, columns, t = made(kernel), columns_of(kernel, rng, N), times(rng, N)
+    parts = parts_of(kernel, streaming._values, columns)
+    monkeypatch.setattr(np, "empty", lambda shape: np.full(shape, 12_345.0))
+    found = streaming._answers(t, parts)
+    assert found.shape[1] > 0
+    assert not (found == 12_345.0).any()
 
 
 @every_kernel

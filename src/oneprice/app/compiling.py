@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numba.core import event
 
+from oneprice.compute.kernels.columns import table_of
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.generated import answers_of, made_for, rows_of
 from oneprice.compute.kernels.registry import find
 
 _COMPILE = "numba:compile"  # Numba's event: what is read from disk does not cause it
 _FEWEST_FOR_PROCESSES = 3  # fewer are compiled sooner than processes start
-_NOTHING_F, _NOTHING_I, _NO_ROWS = np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros((0, 1))
+_NOTHING_F, _NOTHING_I = np.zeros(0), np.zeros(0, dtype=np.int64)
+_NO_TABLE = table_of(None, np.zeros((0, 0)), ())
 
 
 class _Listener(event.Listener):
@@ -115,7 +117,8 @@ def _compiled(name: str) -> float:
 
 def _make_ready(kernel: Kernel) -> None:
     """Call a kernel's loop over no rows: what is not loaded is, from disk or by compiling."""
+    state = _NOTHING_F, _NOTHING_I, _NOTHING_F
     if kernel.ready is None:
-        rows_of(kernel)(_NOTHING_F, _NOTHING_I, _NOTHING_F, _NOTHING_I, _NOTHING_F, _NOTHING_F, 0)
+        rows_of(kernel)(*state, _NO_TABLE, _NOTHING_F, _NOTHING_F, 0, 0)
     else:
-        answers_of(kernel)(_NOTHING_F, _NOTHING_I, _NOTHING_F, _NOTHING_I, _NO_ROWS, _NOTHING_F, _NO_ROWS, 0)
+        answers_of(kernel)(*state, _NO_TABLE, _NOTHING_F, 0, 0)

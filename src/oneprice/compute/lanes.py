@@ -54,6 +54,35 @@ def lane(typing, held, begin, length, apart):
     return kind(held, types.intp, types.intp, types.intp), make
 
 
+@_intrinsic
+def lane_at(typing, alike, address, begin, length, apart):
+    """The same of the numbers that begin at an address, of the type of another array: of a column that the caller holds."""
+    kind = Lane(alike.dtype)
+
+    def make(context, builder, signature, arguments):
+        _, address, begin, length, apart = arguments
+        made = cgutils.create_struct_proxy(kind)(context, builder)
+        first = builder.inttoptr(address, context.get_value_type(types.CPointer(kind.dtype)))
+        made.data, made.length, made.apart = builder.gep(first, [begin]), length, apart
+        return made._getvalue()
+
+    return kind(alike, types.intp, types.intp, types.intp, types.intp), make
+
+
+@_intrinsic
+def copied_from(typing, address, begin, held, to, count):
+    """Copy `count` numbers that begin at an address, from place `begin` on, to places of an array from `to` on."""
+
+    def copy(context, builder, signature, arguments):
+        address, begin, value, to, count = arguments
+        seen = context.make_array(held)(context, builder, value=value)
+        source = builder.gep(builder.inttoptr(address, seen.data.type), [begin])
+        cgutils.raw_memcpy(builder, builder.gep(seen.data, [to]), source, count, seen.itemsize)
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp, held, types.intp, types.intp), copy
+
+
 def _place(context, builder, kind, value, k):
     seen = cgutils.create_struct_proxy(kind)(context, builder, value=value)
     return builder.gep(seen.data, [builder.mul(k, seen.apart)])

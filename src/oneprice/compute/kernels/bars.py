@@ -14,6 +14,7 @@ from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, expm1
 from oneprice.compute.kernels.rows import clear, copy
 from oneprice.compute.kernels.windows import add_to, total_of
+from oneprice.compute.lanes import whole
 
 # f begins with the open bar: O, H, L, C, volume and turnover with what rounding left behind of each
 _O, _H, _L, _C, _V, _V_REST, _M, _M_REST = range(8)
@@ -53,7 +54,7 @@ def bar_flat(f):
 
 @inlined
 def bar_write(f, at, n, start, end, y):
-    times = y.view(np.int64)
+    times = whole(y)
     times[0], times[1] = start, end
     for k in range(4):
         y[2 + k] = f[at + k]

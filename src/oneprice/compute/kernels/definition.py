@@ -162,7 +162,7 @@ def _numeric(value: Any) -> tuple[float, ...]:
 
 class Output(msgspec.Struct, frozen=True):
     """`kind`: float64 (NaN: none); int8 (-128: none); int64, for times and row numbers, whose bits stand in the step's `y`
-    (`y.view(np.int64)[k] = …`), because a float does not hold nanoseconds since 1970."""
+    (`whole(y)[k] = …`), because a float does not hold nanoseconds since 1970."""
 
     name: str
     kind: str = "float64"

@@ -16,6 +16,7 @@ from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import exp, expm1, log1p
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_qty, is_quote, plain, ratio
 from oneprice.compute.kernels.windows import add_to, no_output, total_of
+from oneprice.compute.lanes import whole
 
 _ROW = Output("row", "int64", help="of the order, from 0")
 _MOST_ANSWERS = 1e6  # periods or children: more is no order but an error
@@ -74,8 +75,8 @@ def optimal_ac_schedule_ready(f, i, p, y):
         return False
     j = i[_ANSWERED] + 1
     held = held_after(f, i[_PERIODS], j)
-    whole = y.view(np.int64)
-    whole[0], whole[1] = i[_ROWS] - 1, j
+    numbers = whole(y)
+    numbers[0], numbers[1] = i[_ROWS] - 1, j
     y[2], y[3], y[4], y[5], y[6] = j * f[_TAU], held, f[_HELD] - held, f[_E], f[_V]
     f[_HELD] = held
     i[_ANSWERED] = j
@@ -149,8 +150,8 @@ def iceberg_slicer_ready(f, i, p, y):
     if not left - child > 1e-9 * child:  # what is less is rounding, not a child
         child = left
     f[0] = left - child
-    whole = y.view(np.int64)
-    whole[0], whole[1] = i[_ROWS] - 1, i[_CHILD]
+    numbers = whole(y)
+    numbers[0], numbers[1] = i[_ROWS] - 1, i[_CHILD]
     y[2] = child * lot if lot > 0.0 else child
     i[_CHILD] += 1
     return True

@@ -45,6 +45,7 @@ from oneprice.compute.kernels.windows import (
     window_parameter,
     windowed,
 )
+from oneprice.compute.lanes import whole
 
 # -- lag, diff ----------------------------------------------------------------------------------------------------------
 
@@ -305,7 +306,7 @@ def label_next_move_ready(f, i, p, y):
     if i[_DUE] == 0:
         return False
     at = _WAITING + (i[_NEXT] & PLACE) * _WIDTH
-    y.view(np.int64)[0] = int(f[at])
+    whole(y)[0] = int(f[at])
     y[1] = f[at + 4]
     y[2] = f[at + 5]  # bits of a time
     y[3] = f[at + 6]

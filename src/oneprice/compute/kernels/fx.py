@@ -24,6 +24,7 @@ from oneprice.compute.kernels.windows import (
     slot_at,
     windowed,
 )
+from oneprice.compute.lanes import whole
 from oneprice.model.time import NS_PER_S
 
 DAY_S = 86_400
@@ -359,7 +360,7 @@ def fix_impact_ready(f, i, p, y):
     while time_at(i, before + 1) <= when - i[_PRE]:
         before += 1
     was = f[4 * slot_at(i, before)] if before >= 0 else math.nan
-    y.view(np.int64)[0] = int(f[slot + 3])
+    whole(y)[0] = int(f[slot + 3])
     y[1] = finite(sign * (fixed - was) / was)
     y[2] = finite(sign * (f[slot + 2] - fixed) / fixed)
     y[3] = finite(sign * (after - fixed) / fixed)

@@ -13,30 +13,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from oneprice.compute.kernels.columns import INPUTS, OUTPUTS, TIMES
 from oneprice.compute.kernels.definition import BOOK, Kernel
 from oneprice.compute.kernels.expressions import names_in, parsed, source_of
 
-_BLOCK = 240  # rows: what is prepared and left of so many stays in the first cache, where columns a power of two apart collide
+BLOCK = 240  # rows: what is prepared and left of so many stays in the first cache, where columns a power of two apart collide
 _ROWS = '''"""Generated: the rows of {name}."""
 import numpy as np
 from numba import njit
+from oneprice.compute.kernels.columns import gather
 from oneprice.compute.kernels.inlining import widely
 from oneprice.compute.kernels.rows import copy
 from oneprice.compute.kernels.windows import room
-from oneprice.compute.lanes import lane, split
+from oneprice.compute.lanes import lane, lane_at, split
 from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {imports}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def run(f, i, p, t, x, y, done):
-    """Rows done; fewer than there are when the state has to grow first."""
+def run(f, i, p, table, x, y, done, count):
+    """Rows done; fewer than `count` when the state has to grow first."""
     apart()
     widely()
-    f, i, p, t, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(t), uncounted(x), uncounted(y)
-    count = t.shape[0]
-    times = lane(t, 0, count, 1)
-    width, outputs = x.shape[0] // max(count, 1), y.shape[0] // max(count, 1)
+    f, i, p, table, x, y = uncounted(f), uncounted(i), uncounted(p), uncounted(table), uncounted(x), uncounted(y)
+    width = x.shape[0] // max(count, 1)
 {body}    return done
 '''
 _AT_HAND = """    near_f, near_i = on_stack({floats}, f), on_stack({ints}, i)
@@ -46,21 +46,25 @@ _AT_HAND = """    near_f, near_i = on_stack({floats}, f), on_stack({ints}, i)
 {body}    copy(f, 0, near_f, 0, {floats})
     copy(i, 0, near_i, 0, {ints})
 """
-_BLOCKS = """    v, z = on_stack({led}, p), on_stack({prepared}, p)
-    w, out = on_stack({left}, p), on_stack({finished}, p)
+_BLOCKS = """    times, u = on_stack({block}, i), on_stack({gathered}, p)
+    v, z, w, out = on_stack({led}, p), on_stack({prepared}, p), on_stack({left}, p), on_stack({finished}, p)
     while done < count:
         rows = min({block}, count - done)
-{lead}        whole = rows
+{lead_room}        gather(table, {times}, done, rows, times, 0)
+{gather}{lead}        some = rows
 {prepare}        for k in range(rows):
-            if step({state}, p, times[done + k], {input}, {output}):
+            if step({state}, p, lane(times, k, 1, 1)[0], {input}, {output}):
                 rows = k
                 break
 {finish}        done += rows
-        if rows < whole:
+        if rows < some:
             break
 """
+_GATHER = """        for column in range({inputs}):
+            gather(table, {first} + 2 * column, done, rows, u, {block} * column)
+"""
 _LEAD = """        for k in range(rows):
-            lead({state}, p, times[done + k], {given}, {led})
+            lead({state}, p, lane(times, k, 1, 1)[0], {given}, {led})
 """
 _ROOM = """        rows = min(rows, room({ints}))
         if rows == 0:
@@ -74,32 +78,41 @@ _FINISH = """        for k in range(rows):
         for column in range({outputs}):
             for k in range(rows):
                 found = lane(out, {block} * column + k, 1, 1)[0]
-                lane(y, column * count + done + k, 1, 1)[0] = np.nan if np.isnan(w[k]) else found
+                {made}[column] = np.nan if np.isnan(w[k]) else found
 """
 
 _ANSWERS = '''"""Generated: the answers of {name}."""
 from numba import njit
+from oneprice.compute.kernels.columns import gather
 from oneprice.compute.kernels.rows import copy
-from oneprice.compute.lanes import split
+from oneprice.compute.lanes import lane, lane_at, split
 from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {step} as step, {ready} as ready
 
 
 @njit(cache=True, nogil=True)
-def run(f, i, p, t, x, y, out, begin):
-    """(rows done, answers written). Fewer rows than there are: the state has to grow, or `out` is full."""
+def run(f, i, p, table, y, done, count):
+    """(rows done, answers written). Fewer rows than `count`: the state has to grow, or there is no room for an answer."""
     apart()
-    f, i, p, t = uncounted(f), uncounted(i), uncounted(p), uncounted(t)
-    x, y, out = uncounted(x), uncounted(y), uncounted(out)
-    done, written = begin, 0
+    f, i, p, table, y = uncounted(f), uncounted(i), uncounted(p), uncounted(table), uncounted(y)
+    written, most = 0, table[{distance}]
 {body}    return done, written
 '''
-_ANSWERED = """    while True:
-        while written < out.shape[0] and ready({state}, p, out[written]):
-            written += 1
-        if written == out.shape[0] or done == x.shape[0] or step({state}, p, t[done], x[done], y):
+_ANSWERED = """    times, u, unread = on_stack({block}, i), on_stack({gathered}, p), on_stack({outputs}, p)
+    while True:
+        rows, k = min({block}, count - done), 0
+        gather(table, {times}, done, rows, times, 0)
+{gather}        while True:
+            while written < most and ready({state}, p, {made}):
+                written += 1
+            if written == most or k == rows:
+                break
+            if step({state}, p, lane(times, k, 1, 1)[0], {input}, lane(unread, 0, {outputs}, 1)):
+                break
+            k += 1
+        done += k
+        if written == most or k < rows or done == count:
             break
-        done += 1
 """
 
 _MADE_FOR: dict[str, str] = {}  # module → what it loops over
@@ -111,29 +124,36 @@ def is_by_column(kernel: Kernel) -> bool:
 
 
 def rows_of(kernel: Kernel) -> Any:
-    """`run(f, i, p, t, x, y, done) -> rows done` of one kernel, compiled when first called. x and y have one dimension: x as
-    `is_by_column` says, y column by column; `done` rows of them are done already.
+    """`run(f, i, p, table, x, y, done, count) -> rows done` of one kernel, compiled when first called; `done` of the `count`
+    rows are done already. The table is that of `columns.table_of`; x: nothing or, unless `is_by_column`, the inputs row by row.
 
-    A block of rows is led, prepared, stepped through, finished; what has no state, many rows at a time."""
-    outputs = len(kernel.outputs) if kernel.outputs_by is None else "outputs"
-    given, made = f"lane(x, done + k, {len(kernel.inputs)}, count)", f"lane(y, done + k, {outputs}, count)"
+    A block of rows is gathered, led, prepared, stepped through, finished; what has no state, many rows at a time."""
+    inputs, outputs = len(kernel.inputs), str(len(kernel.outputs))
+    if kernel.outputs_by is not None:
+        outputs = f"table[{OUTPUTS + 1}]"
+    gather, given, made = "", f"lane(u, k, {inputs}, {BLOCK})", f"lane(y, done + k, {outputs}, table[{OUTPUTS}])"
     if not is_by_column(kernel):
         given = "lane(x, (done + k) * width, width, 1)"
-    led, prepared = f"lane(v, k, {kernel.led}, {_BLOCK})", f"lane(z, k, {kernel.prepared}, {_BLOCK})"
-    left, finished = f"lane(w, k, {kernel.left}, {_BLOCK})", f"lane(out, k, {outputs}, {_BLOCK})"
+    elif inputs == 1:
+        given = f"lane_at(p, table[{INPUTS}], done + k, 1, 1)"
+    else:
+        gather = _GATHER.format(inputs=inputs, block=BLOCK, first=INPUTS)
+    led, prepared = f"lane(v, k, {kernel.led}, {BLOCK})", f"lane(z, k, {kernel.prepared}, {BLOCK})"
+    left, finished = f"lane(w, k, {kernel.left}, {BLOCK})", f"lane(out, k, {outputs}, {BLOCK})"
     floats, ints = _state_of(kernel)
-    state, lead, prepare, finish = f"{floats}, {ints}", "", "", ""
+    state, lead, lead_room, prepare, finish = f"{floats}, {ints}", "", "", "", ""
     if kernel.lead is not None:
-        lead = (_ROOM if kernel.grow is not None else "") + _LEAD
-        lead, given = lead.format(state=state, ints=ints, given=given, led=led), led
+        lead_room = _ROOM.format(ints=ints) if kernel.grow is not None else ""
+        lead, given = _LEAD.format(state=state, given=given, led=led), led
     if kernel.prepare is not None:
         prepare, given = _PREPARE.format(given=given, prepared=prepared), prepared
     if kernel.finish is not None:
-        finish = _FINISH.format(left=left, finished=finished, outputs=outputs, block=_BLOCK)
+        finish = _FINISH.format(left=left, finished=finished, outputs=outputs, block=BLOCK, made=made)
     body = _BLOCKS.format(
-        state=state, block=_BLOCK, led=_BLOCK * kernel.led, prepared=_BLOCK * kernel.prepared, left=_BLOCK * kernel.left,
-        finished=_BLOCK * len(kernel.outputs), lead=lead, prepare=prepare, finish=finish,
-        input=given, output=made if kernel.finish is None else left,
+        state=state, block=BLOCK, gathered=BLOCK * inputs if gather else 0, led=BLOCK * kernel.led,
+        prepared=BLOCK * kernel.prepared, left=BLOCK * kernel.left, finished=BLOCK * len(kernel.outputs),
+        lead_room=lead_room, times=TIMES, gather=gather, lead=lead, prepare=prepare, finish=finish, input=given,
+        output=made if kernel.finish is None else left,
     )  # fmt: skip
     imports = ", ".join(f"{_name_of(part)} as {what}" for what, part in _parts_of(kernel).items())
     return _module(
@@ -143,9 +163,16 @@ def rows_of(kernel: Kernel) -> Any:
 
 
 def answers_of(kernel: Kernel) -> Any:
-    """`run(f, i, p, t, x, y, out, begin) -> (rows done, answers written)` of a kernel that does not answer row by row."""
-    body = _with_state(kernel, _ANSWERED.format(state=", ".join(_state_of(kernel))))
-    names = {"step": _name_of(kernel.step), "ready": _name_of(kernel.ready)}
+    """`run(f, i, p, table, y, done, count) -> (rows done, answers written)` of a kernel that does not answer row by row; there
+    is room for as many answers as the table says that outputs stand apart."""
+    inputs, outputs = len(kernel.inputs), len(kernel.outputs)
+    body = _ANSWERED.format(
+        state=", ".join(_state_of(kernel)), block=BLOCK, times=TIMES, outputs=outputs, gathered=BLOCK * inputs,
+        gather=_GATHER.format(inputs=inputs, block=BLOCK, first=INPUTS), input=f"lane(u, k, {inputs}, {BLOCK})",
+        made=f"lane(y, written, {outputs}, table[{OUTPUTS}])",
+    )  # fmt: skip
+    names = {"step": _name_of(kernel.step), "ready": _name_of(kernel.ready), "distance": OUTPUTS}
+    body = _with_state(kernel, body)
     return _module(_ANSWERS.format(name=kernel.name, module=kernel.module, body=body, **names), kernel.name).run
 
 

@@ -43,7 +43,7 @@ from oneprice.compute.kernels.windows import (
     sum_clear,
     sum_is_worn,
     sum_replace,
-    sum_row,
+    sum_step,
     total_of,
     turn,
     window_parameter,
@@ -108,25 +108,22 @@ KYLE_LAMBDA = Kernel(
 
 
 @inlined
-def amihud_illiquidity_step(f, i, p, t, x, y):
-    y[0] = math.nan
-    if not is_positive(x[1]):
-        return False
-    ratio = abs(x[0]) / x[1]
-    if not math.isfinite(ratio):
-        return False
-    if sum_row(f, i, t, ratio):
-        return True
-    if is_ready(i):
-        y[0] = p[0] * total_of(f, 0) / i[COUNT]
-    return False
+def amihud_ratio(p, x, z):
+    """NaN: the row cannot be used."""
+    z[0] = abs(x[0]) / x[1] if is_positive(x[1]) else math.nan
+
+
+@inlined
+def amihud_illiquidity_finish(p, w, y):
+    y[0] = p[0] * w[0] / w[1]
 
 
 AMIHUD_ILLIQUIDITY = Kernel(
     name="amihud_illiquidity", module=__name__, formula="scale·⟨|r|/quote_volume⟩", inputs=("r", "quote_volume"),
     outputs=(Output("illiq"),),
     parameters=(*window_parameter(20), Parameter(name="scale", kind="float", default=1e6, above=0.0)),
-    step=amihud_illiquidity_step, start=lambda values: windowed(values, own=SUM, parameters=[values["scale"]]),
+    prepare=amihud_ratio, prepared=1, step=sum_step, finish=amihud_illiquidity_finish, left=2,
+    start=lambda values: windowed(values, own=SUM, parameters=[values["scale"]]),
     grow=Growing(SUM), first="w", oracle="pandas", source="Amihud 2002",
     differs="Intervals without volume are left out, window and all: they have no ratio, and 0 would call them liquid.",
 )  # fmt: skip

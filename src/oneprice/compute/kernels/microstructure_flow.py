@@ -32,6 +32,7 @@ from oneprice.compute.kernels.windows import (
     total_of,
     windowed,
 )
+from oneprice.compute.lanes import whole
 
 # -- what a trade cost ------------------------------------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ def realized_spread_ready(f, i, p, y):
         return False
     slot = _WAITING + _TRADE * drop(i)
     price, sign, mid = f[slot], f[slot + 1], f[slot + 2]
-    y.view(np.int64)[0] = int(f[slot + 3])
+    whole(y)[0] = int(f[slot + 3])
     y[1] = 2e4 * sign * (price - f[1]) / mid
     y[2] = 2e4 * sign * (f[1] - mid) / mid
     return True

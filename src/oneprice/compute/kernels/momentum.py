@@ -24,7 +24,7 @@ from oneprice.compute.kernels.windows import (
     no_output,
     nothing_left,
     replace_in,
-    sum_row,
+    sum_step,
     total_of,
     window_parameter,
     windowed,
@@ -82,26 +82,13 @@ EMA = Kernel(
 
 
 @inlined
-def sma_step(f, i, p, t, x, w):
-    """What is left: the sum, n."""
-    nothing_left(w)
-    if not math.isfinite(x[0]):
-        return False
-    if sum_row(f, i, t, x[0]):
-        return True
-    if is_ready(i):
-        w[0], w[1] = total_of(f, 0), i[COUNT]
-    return False
-
-
-@inlined
 def sma_finish(p, w, y):
     y[0] = finite(w[0] / w[1])
 
 
 SMA = Kernel(
     name="sma", module=__name__, formula="⟨x⟩ over n", inputs=("x",), outputs=(Output("sma"),),
-    parameters=window_parameter(20, name="n"), step=sma_step, finish=sma_finish, left=2,
+    parameters=window_parameter(20, name="n"), step=sum_step, finish=sma_finish, left=2,
     start=lambda values: windowed(values, own=SUM, name="n"), grow=Growing(SUM), first="n",
     oracle="pandas rolling.mean, TA-Lib SMA",
 )  # fmt: skip

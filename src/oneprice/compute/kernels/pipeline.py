@@ -14,7 +14,7 @@ from oneprice.compute.kernels.expressions import names_in, parsed
 from oneprice.compute.kernels.generated import NOTHING, PLACES, TABLE, Joined, Move, fused_of, layout_of
 from oneprice.compute.kernels.registry import find
 from oneprice.compute.kernels.rows import stateless
-from oneprice.compute.kernels.streaming import bits_of, blocks, stacked, times_between, times_of
+from oneprice.compute.kernels.streaming import bits_of, blocks, stacked, times_of
 from oneprice.model.errors import unknown_name
 
 _TOUCH = ("b", "B", "a", "A")  # the first level of each of the book's four blocks
@@ -104,7 +104,8 @@ class Pipeline:
         found = {name: np.empty(count) for name in self.outputs}
         for begin, end in blocks(count, self.width + len(self.outputs)):
             y = np.empty((end - begin, len(self.outputs)))
-            self._rows(times_between(times, begin, end), stacked(parts, begin, end), y)
+            part = np.zeros(end - begin, dtype=np.int64) if times is None else times[begin:end]
+            self._rows(np.require(part, requirements=("C", "W")), stacked(parts, begin, end), y)
             for k, column in enumerate(found.values()):
                 column[begin:end] = y[:, k]
         return found

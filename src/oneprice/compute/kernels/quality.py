@@ -321,7 +321,7 @@ def gap_fill_step(f, i, p, t, x, y):
 def gap_fill_ready(f, i, p, y):
     step, now = np.int64(p[0]), i[_NOW_NS]
     if i[_IS_KNOWN] == 1 and i[_PLACE_NS] < now:
-        y.view(np.int64)[0] = i[_PLACE_NS]
+        whole(y)[0] = i[_PLACE_NS]
         age = i[_PLACE_NS] - i[_KNOWN_NS]
         y[1], y[2] = math.nan, math.nan
         if age <= p[1]:

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from oneprice.compute.kernels.columns import flags_of, in_numbers, table_of
 from oneprice.compute.kernels.definition import (
     BOOK,
-    INT8_NONE,
     NO_INTEGER,
     Floats,
     Ints,
@@ -75,19 +75,11 @@ class Streaming:
             self.kernel.name, t, count, is_needed=self.kernel.needs_time or self._by_time, after_ns=self._last_ns
         )
         if self.kernel.ready is not None:
-            y = self._all_answers(times_between(times, 0, count), stacked(parts, 0, count))
-            return {output.name: typed(output, y[:, k]).copy() for k, output in enumerate(self.outputs)}
-        found = {output.name: np.empty(count, dtype=output.kind) for output in self.outputs}
-        for begin, end in blocks(count, sum(part[:1].size for part in parts) + len(self.outputs)):
-            rows = times_between(times, begin, end), laid_out(self.kernel, parts, begin, end)
-            if len(self.outputs) == 1 and self.outputs[0].kind == "float64":  # it is written where it stays
-                self._all_rows(*rows, found[self.outputs[0].name][begin:end])
-                continue
-            y = np.empty((len(self.outputs), end - begin))
-            self._all_rows(*rows, y.reshape(-1))
-            for output, column in zip(self.outputs, y, strict=True):
-                found[output.name][begin:end] = typed(output, column)
-        return found
+            found = self._answers(times, parts)
+        else:
+            found = np.empty((len(self.outputs), count))
+            self._rows(times, parts, found)
+        return {output.name: typed(output, column) for output, column in zip(self.outputs, found, strict=True)}
 
     def save(self) -> bytes:
         """Everything that it takes to go on elsewhere."""
@@ -123,28 +115,43 @@ class Streaming:
         made._last_ns = max(self._last_ns, later._last_ns)
         return made
 
-    def _all_rows(self, times: Ints, x: Floats, y: Floats) -> None:
-        done = 0
-        while True:
-            done = self._run(self._f, self._i, self._p, times, x, y, done)
-            if done == len(times):
-                return
-            assert self.kernel.grow is not None, self.kernel.name
-            self._f, self._i = self.kernel.grow(self._f, self._i)
+    def _rows(self, times: Ints | None, parts: Sequence[Floats], y: Floats) -> None:
+        """Fill y, outputs × rows."""
+        count = y.shape[1]
+        if is_by_column(self.kernel):
+            columns = parts if len(parts) > 1 else [np.ascontiguousarray(parts[0])]
+            self._all_rows(table_of(times, y, columns), _NOTHING, y.reshape(-1), count)
+            return
+        for begin, end in blocks(count, sum(part[:1].size for part in parts)):
+            table = table_of(None if times is None else times[begin:end], y, ())
+            self._all_rows(table, stacked(parts, begin, end).reshape(-1), y.reshape(-1)[begin:], end - begin)
 
-    def _all_answers(self, times: Ints, x: Floats) -> Floats:
-        width, row = len(self.outputs), np.zeros(len(self.outputs))
-        parts, done = [np.zeros((0, width))], 0
+    def _all_rows(self, table: Ints, x: Floats, y: Floats, count: int) -> None:
+        done = 0
+        while done < count:
+            done = self._run(self._f, self._i, self._p, table, x, y, done, count)
+            if done < count:
+                self._grow()
+
+    def _answers(self, times: Ints | None, parts: Sequence[Floats]) -> Floats:
+        """Outputs × answers."""
+        width, count = len(self.outputs), len(parts[0])
+        found, done, answers = [np.empty((width, 0))], 0, 0
         while True:
-            out = np.full((max(64, len(x) // 8), width), np.nan)
-            done, written = self._run(self._f, self._i, self._p, times, x, row, out, done)
-            parts.append(out[:written])
-            if written == len(out):
-                continue
-            if done == len(x):
-                return np.concatenate(parts)
-            assert self.kernel.grow is not None, self.kernel.name
-            self._f, self._i = self.kernel.grow(self._f, self._i)
+            most = max(_FEWEST_ANSWERS, count // 8, (count - done) * answers // max(done, 1))
+            y = np.empty((width, most))
+            table = table_of(times, y, parts)
+            done, written = self._run(self._f, self._i, self._p, table, y.reshape(-1), done, count)
+            found.append(y[:, :written])
+            answers += written
+            if written < most and done == count:
+                return np.concatenate(found, axis=1)
+            if written < most:
+                self._grow()
+
+    def _grow(self) -> None:
+        assert self.kernel.grow is not None, self.kernel.name
+        self._f, self._i = self.kernel.grow(self._f, self._i)
 
 
 def compute(kernel: str | Kernel, t: ArrayLike | None = None, **given: Any) -> Outputs:
@@ -189,7 +196,8 @@ def parts_of(kernel: Kernel, values: Values, columns: Mapping[str, ArrayLike]) -
 
 
 _BLOCK = 1 << 17  # numbers in a block of rows: what comes in and goes out stays in a core's own caches
-_NO_TIMES = np.zeros(_BLOCK, dtype=np.int64)
+_NOTHING = np.zeros(0)
+_FEWEST_ANSWERS = 64  # that there is room for; else an eighth of the rows, or as many as it looks like
 
 
 def blocks(count: int, width: int) -> Iterator[tuple[int, int]]:
@@ -197,23 +205,6 @@ def blocks(count: int, width: int) -> Iterator[tuple[int, int]]:
     rows = max(64, _BLOCK // max(1, width))
     for begin in range(0, count, rows):
         yield begin, min(begin + rows, count)
-
-
-def times_between(times: Ints | None, begin: int, end: int) -> Ints:
-    """Of some rows; zeros where a kernel looks at no time and was given none."""
-    if times is not None:
-        return times[begin:end]
-    return _NO_TIMES[: end - begin] if end - begin <= _BLOCK else np.zeros(end - begin, dtype=np.int64)
-
-
-def laid_out(kernel: Kernel, parts: Sequence[Floats], begin: int, end: int) -> Floats:
-    """Rows as `rows_of` takes them, in one dimension; a single column is its own, as in `stacked`."""
-    if len(parts) == 1 or not is_by_column(kernel):
-        return stacked(parts, begin, end).reshape(-1)
-    x = np.empty((len(parts), end - begin))
-    for row, part in zip(x, parts, strict=True):
-        row[:] = part[begin:end]
-    return x.reshape(-1)
 
 
 def stacked(parts: Sequence[Floats], begin: int, end: int) -> Floats:
@@ -237,7 +228,7 @@ def _column(kernel: Kernel, name: str, given: ArrayLike, width: int | None) -> F
         column = bits_of(column)
     if column.dtype.kind not in "fiub":
         raise KernelError(f"{kernel.name}: {name} holds {column.dtype}; it must hold numbers")
-    column = column.astype(np.float64, copy=False)
+    column = in_numbers(column.astype(np.float64, copy=False))
     if name == BOOK:
         if column.ndim != 3 or column.shape[1] != 4:
             raise KernelError(
@@ -269,7 +260,7 @@ def bits_of(column: NDArray[Any]) -> NDArray[Any]:
 def times_of(
     kernel: str, t: ArrayLike | None, count: int, *, is_needed: bool, after_ns: int
 ) -> tuple[Ints | None, int]:
-    """(receive times as int64 or none, the last of all so far). `after_ns`: the time of the row before.
+    """(receive times, if given, the last of all so far). `after_ns`: the time of the row before.
 
     KernelError where times are missing, of another length, no whole numbers, or go back."""
     if t is None:
@@ -283,7 +274,7 @@ def times_of(
         raise KernelError(f"{kernel}: t holds {times.dtype}; it must be a column of whole nanoseconds (int64)")
     if len(times) != count:
         raise KernelError(f"{kernel}: t has {len(times)} rows, the inputs {count}")
-    times = np.require(times, np.int64, ("C", "W"))
+    times = in_numbers(times.astype(np.int64, copy=False))
     goes_back = times[1:] < times[:-1]
     if goes_back.any():
         row = int(np.argmax(goes_back)) + 1
@@ -298,5 +289,5 @@ def times_of(
 def typed(output: Output, column: Floats) -> NDArray[Any]:
     """An output in its kind."""
     if output.kind == "int8":
-        return np.where(np.isnan(column), INT8_NONE, column).astype(np.int8)
+        return np.asarray(flags_of(column))
     return column.view(np.int64) if output.kind == "int64" else column

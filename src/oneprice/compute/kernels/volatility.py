@@ -37,6 +37,7 @@ from oneprice.compute.kernels.windows import (
     sum_of,
     sum_replace,
     sum_row,
+    sum_step,
     total_of,
     turn,
     window_parameter,
@@ -279,19 +280,6 @@ def rogers_satchell_term(p, x, z):
 
 
 @inlined
-def mean_step(f, i, p, t, x, w):
-    """The term of a bar into the window (NaN: it cannot be used). What is left: their sum and number."""
-    nothing_left(w)
-    if math.isnan(x[0]):
-        return False
-    if sum_row(f, i, t, x[0]):
-        return True
-    if is_ready(i):
-        w[0], w[1] = total_of(f, 0), i[COUNT]
-    return False
-
-
-@inlined
 def root_of_mean(p, w, y):
     y[0] = root(w[0] / w[1])
 
@@ -302,7 +290,7 @@ _STRAY = "A mean below zero, which only an open or close outside the range can c
 def _of_bars(name: str, inputs: str, formula: str, term: Any, source: str, alias: str, differs: str = _STRAY) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=tuple(inputs), outputs=(Output("vol", help="of one bar"),),
-        parameters=window_parameter(20), prepare=term, prepared=1, step=mean_step, finish=root_of_mean, left=2,
+        parameters=window_parameter(20), prepare=term, prepared=1, step=sum_step, finish=root_of_mean, left=2,
         start=lambda values: windowed(values, own=SUM), grow=Growing(SUM), first="w",
         oracle="closed form", source=source, differs=differs, aliases=(alias,),
     )  # fmt: skip

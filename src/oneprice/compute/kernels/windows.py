@@ -282,20 +282,33 @@ def sums_keep(f, i, at, ring, columns=1):
 
 
 @inlined
-def sum_row(f, i, t, term, ring=SUM):
+def sum_row(f, i, t, term):
     """A term into a window that is its sum, at f[0], and a ring; → whether there was no room."""
     if is_turning(i):
-        slot = ring + turn(i)
+        slot = SUM + turn(i)
         sum_replace(f, 0, f[slot], term)
     else:
         while is_due(i, t):
-            sums_drop(f, i, 0, ring)
+            sums_drop(f, i, 0, SUM)
         if is_full(i):
             return True
-        slot = ring + push(i, t)
+        slot = SUM + push(i, t)
         sum_add(f, 0, term)
     f[slot] = term
-    sums_keep(f, i, 0, ring)
+    sums_keep(f, i, 0, SUM)
+    return False
+
+
+@inlined
+def sum_step(f, i, p, t, x, w):
+    """A step of kernels that sum a term up (no number: the row cannot be used). What is left: the sum, how many terms."""
+    nothing_left(w)
+    if not math.isfinite(x[0]):
+        return False
+    if sum_row(f, i, t, x[0]):
+        return True
+    if is_ready(i):
+        w[0], w[1] = total_of(f, 0), i[COUNT]
     return False
 
 
