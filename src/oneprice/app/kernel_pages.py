@@ -75,6 +75,9 @@ $contents
  'std': array([   nan,    nan, 0.1528, 0.1528, 0.1528, 0.2   ])}
 ```
 
+Columns are read where they lie: an array that cannot be written to, such as Arrow and Polars hand out, a field of records or
+a column of a matrix is not copied. Numbers of another type than float64 are, and books and matrices that come with columns.
+
 **Over rows as they come.** `Streaming` carries the state from one micro-batch to the next; wherever the rows are cut, the
 answers are those of the whole column, bit for bit. A state can be saved, and goes on elsewhere:
 

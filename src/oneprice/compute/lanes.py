@@ -39,16 +39,20 @@ class _LaneModel(extending.models.StructModel):
 
 @_intrinsic
 def lane(typing, held, begin, length, apart):
-    """`length` numbers of a C-contiguous array, from place `begin` on, each `apart` places from the next. No reference to the
-    array is counted, and no bound is checked."""
-    if not (isinstance(held, types.Array) and held.layout == "C"):
+    """`length` numbers of a C-contiguous array, or of a lane, from place `begin` on, each `apart` places of memory from the
+    next. No reference to the array is counted, and no bound is checked."""
+    if not (isinstance(held, Lane) or (isinstance(held, types.Array) and held.layout == "C")):
         return None
     kind = Lane(held.dtype)
 
     def make(context, builder, signature, arguments):
-        seen = context.make_array(held)(context, builder, value=arguments[0])
+        value, begin, length, apart = arguments
+        if isinstance(held, Lane):
+            first = _place(context, builder, held, value, begin)
+        else:
+            first = builder.gep(context.make_array(held)(context, builder, value=value).data, [begin])
         made = cgutils.create_struct_proxy(kind)(context, builder)
-        made.data, made.length, made.apart = builder.gep(seen.data, [arguments[1]]), arguments[2], arguments[3]
+        made.data, made.length, made.apart = first, length, apart
         return made._getvalue()
 
     return kind(held, types.intp, types.intp, types.intp), make

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from oneprice.compute.kernels.definition import INT8_NONE, Floats, Ints
 from oneprice.compute.kernels.inlining import inlined
-from oneprice.compute.lanes import copied_from, lane_at
+from oneprice.compute.lanes import copied_from, lane, lane_at
 
 TIMES, OUTPUTS, INPUTS = 0, 2, 4  # where in a table: times; how many places apart the outputs stand, how many; inputs
 _BYTES = 8  # of a number, float64 or int64
@@ -52,6 +52,15 @@ def gather(table, place, begin, rows, to, at):
         strewn = lane_at(to, address, begin * apart, rows, apart)
         for row in range(rows):
             to[at + row] = strewn[row]
+
+
+@inlined
+def side_by_side(table, place, begin, rows, room):
+    """The same as a lane: of the column itself where its numbers stand side by side, else of `room`, where they are brought."""
+    if table[place + 1] == 1:
+        return lane_at(room, table[place], begin, rows, 1)
+    gather(table, place, begin, rows, room, 0)
+    return lane(room, 0, rows, 1)
 
 
 @njit(cache=True, nogil=True)

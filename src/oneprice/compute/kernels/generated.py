@@ -21,11 +21,11 @@ BLOCK = 240  # rows: what is prepared and left of so many stays in the first cac
 _ROWS = '''"""Generated: the rows of {name}."""
 import numpy as np
 from numba import njit
-from oneprice.compute.kernels.columns import gather
+from oneprice.compute.kernels.columns import gather, side_by_side
 from oneprice.compute.kernels.inlining import widely
 from oneprice.compute.kernels.rows import copy
 from oneprice.compute.kernels.windows import room
-from oneprice.compute.lanes import lane, lane_at, split
+from oneprice.compute.lanes import lane, split
 from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {imports}
 
@@ -46,14 +46,14 @@ _AT_HAND = """    near_f, near_i = on_stack({floats}, f), on_stack({ints}, i)
 {body}    copy(f, 0, near_f, 0, {floats})
     copy(i, 0, near_i, 0, {ints})
 """
-_BLOCKS = """    times, u = on_stack({block}, i), on_stack({gathered}, p)
+_BLOCKS = """    clock, u = on_stack({block}, i), on_stack({gathered}, p)
     v, z, w, out = on_stack({led}, p), on_stack({prepared}, p), on_stack({left}, p), on_stack({finished}, p)
     while done < count:
         rows = min({block}, count - done)
-{lead_room}        gather(table, {times}, done, rows, times, 0)
+{lead_room}        times = side_by_side(table, {times}, done, rows, clock)
 {gather}{lead}        some = rows
 {prepare}        for k in range(rows):
-            if step({state}, p, lane(times, k, 1, 1)[0], {input}, {output}):
+            if step({state}, p, times[k], {input}, {output}):
                 rows = k
                 break
 {finish}        done += rows
@@ -63,8 +63,10 @@ _BLOCKS = """    times, u = on_stack({block}, i), on_stack({gathered}, p)
 _GATHER = """        for column in range({inputs}):
             gather(table, {first} + 2 * column, done, rows, u, {block} * column)
 """
+_ONLY = """        only = side_by_side(table, {first}, done, rows, u)
+"""
 _LEAD = """        for k in range(rows):
-            lead({state}, p, lane(times, k, 1, 1)[0], {given}, {led})
+            lead({state}, p, times[k], {given}, {led})
 """
 _ROOM = """        rows = min(rows, room({ints}))
         if rows == 0:
@@ -83,9 +85,9 @@ _FINISH = """        for k in range(rows):
 
 _ANSWERS = '''"""Generated: the answers of {name}."""
 from numba import njit
-from oneprice.compute.kernels.columns import gather
+from oneprice.compute.kernels.columns import gather, side_by_side
 from oneprice.compute.kernels.rows import copy
-from oneprice.compute.lanes import lane, lane_at, split
+from oneprice.compute.lanes import lane, split
 from oneprice.compute.uncounted import apart, on_stack, uncounted
 from {module} import {step} as step, {ready} as ready
 
@@ -98,16 +100,16 @@ def run(f, i, p, table, y, done, count):
     written, most = 0, table[{distance}]
 {body}    return done, written
 '''
-_ANSWERED = """    times, u, unread = on_stack({block}, i), on_stack({gathered}, p), on_stack({outputs}, p)
+_ANSWERED = """    clock, u, unread = on_stack({block}, i), on_stack({gathered}, p), on_stack({outputs}, p)
     while True:
         rows, k = min({block}, count - done), 0
-        gather(table, {times}, done, rows, times, 0)
+        times = side_by_side(table, {times}, done, rows, clock)
 {gather}        while True:
             while written < most and ready({state}, p, {made}):
                 written += 1
             if written == most or k == rows:
                 break
-            if step({state}, p, lane(times, k, 1, 1)[0], {input}, lane(unread, 0, {outputs}, 1)):
+            if step({state}, p, times[k], {input}, lane(unread, 0, {outputs}, 1)):
                 break
             k += 1
         done += k
@@ -135,7 +137,7 @@ def rows_of(kernel: Kernel) -> Any:
     if not is_by_column(kernel):
         given = "lane(x, (done + k) * width, width, 1)"
     elif inputs == 1:
-        given = f"lane_at(p, table[{INPUTS}], done + k, 1, 1)"
+        given, gather = "lane(only, k, 1, 1)", _ONLY.format(first=INPUTS)
     else:
         gather = _GATHER.format(inputs=inputs, block=BLOCK, first=INPUTS)
     led, prepared = f"lane(v, k, {kernel.led}, {BLOCK})", f"lane(z, k, {kernel.prepared}, {BLOCK})"

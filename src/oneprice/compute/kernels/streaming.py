@@ -119,8 +119,7 @@ class Streaming:
         """Fill y, outputs × rows."""
         count = y.shape[1]
         if is_by_column(self.kernel):
-            columns = parts if len(parts) > 1 else [np.ascontiguousarray(parts[0])]
-            self._all_rows(table_of(times, y, columns), _NOTHING, y.reshape(-1), count)
+            self._all_rows(table_of(times, y, parts), _NOTHING, y.reshape(-1), count)
             return
         for begin, end in blocks(count, sum(part[:1].size for part in parts)):
             table = table_of(None if times is None else times[begin:end], y, ())
