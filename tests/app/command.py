@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-WITHIN_S = 120
+from patience import WITHIN_S
 
 
 class Answer:

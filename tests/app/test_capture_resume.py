@@ -22,9 +22,9 @@ from oneprice.emulator.instruments import practice_instruments
 from oneprice.model.instrument import InstrumentTable
 from oneprice.model.tape import ROW, Kind
 from oneprice.model.time import NS_PER_S
+from patience import WITHIN_S
 
 T0_NS = 1_700_000_000 * NS_PER_S
-START_WITHIN_S = 90
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["capture-session", "--emulated", "--venues", "binance_usdm,bybit_spot", "--symbols", "BTCUSDT,ETHUSDT",
                  "--out-dir", str(folder)]  # fmt: skip
     command = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + START_WITHIN_S
+    deadline = time.monotonic() + WITHIN_S
     while not (folder / "session_manifest.json").exists() or standing_books(folder) < 4:
         assert time.monotonic() < deadline, "the capture recorded no books"
         time.sleep(0.1)

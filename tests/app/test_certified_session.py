@@ -21,9 +21,9 @@ from oneprice.data.certify.validate import validate
 from oneprice.data.export.jsonl_read import read_depth, read_funding, read_trades
 from oneprice.data.session import Session
 from oneprice.model.time import NS_PER_S
+from patience import WITHIN_S
 
 SYMBOLS = ("BTCUSDT", "BTCUSDT_PERP", "ETHUSDT")
-START_WITHIN_S = 90
 PIECE = 64 * 1024
 GATES = {
     "bootstrap", "gap_rate", "provenance", "determinism", "economics", "staleness", "clock", "duplicate_trades",
@@ -174,7 +174,7 @@ def test_a_killed_session_is_finished_by_recover(tmp_path: Path) -> None:
         str(folder),
     ]
     command = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + START_WITHIN_S
+    deadline = time.monotonic() + WITHIN_S
     while (
         not (folder / "session_manifest.json").exists()
         or sum(len(rows) for rows in Session.open(folder).rows()) < 2_000

@@ -15,12 +15,13 @@ import urllib.request
 import aiohttp
 import pytest
 
+from patience import WITHIN_S
+
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--virtual-time-budget=8000",
 )  # fmt: skip
-WITHIN_S = 90
 
 
 @pytest.fixture(scope="module")

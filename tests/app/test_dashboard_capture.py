@@ -19,7 +19,8 @@ import pytest
 from command import oneprice
 from test_dashboard import BROWSER, FLAGS
 
-WITHIN_S = 90
+from patience import WITHIN_S
+
 ENDED_ONLY = {"determinism"}  # what only a whole session can tell
 
 

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 from command import oneprice
 
+from patience import WITHIN_S
 from shared_data import shared
 
 SPOT = "data/market/binance_2024-08-08/spot_btcusdt_20240808.gz"
-WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")

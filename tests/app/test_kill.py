@@ -14,9 +14,9 @@ import pytest
 from command import oneprice
 
 from oneprice.trading.ledger import Ledger
+from patience import WITHIN_S
 
 POINTS = 4
-START_WITHIN_S = 60
 
 
 @pytest.mark.parametrize("point", range(POINTS))
@@ -62,7 +62,7 @@ def test_a_killed_run_is_proven_up_to_its_last_flush(tmp_path, point) -> None:
 
 def wait_for_decisions(path) -> None:
     """Until the run has decided something and written it ahead of its orders."""
-    deadline = time.monotonic() + START_WITHIN_S
+    deadline = time.monotonic() + WITHIN_S
     while not (path.exists() and path.stat().st_size > 0):
         assert time.monotonic() < deadline, "the run decided nothing"
         time.sleep(0.05)

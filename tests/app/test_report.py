@@ -11,9 +11,9 @@ import pytest
 from command import oneprice
 
 from oneprice.data.session import Session
+from patience import WITHIN_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WITHIN_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from command import oneprice
 
 from oneprice.data.session import Session
 from oneprice.model.time import NS_PER_S
+from patience import WITHIN_S
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_crypto_session.sh"
 ONEPRICE = Path(sys.executable).with_name("oneprice")
-WITHIN_S = 240
 MARKET = "timestamp,symbol,open,high,low,close,volume,bid,ask,spread,mid"
 FILLS = "timestamp,symbol,side,price,qty,fee,pnl,position"
 

@@ -20,8 +20,8 @@ from oneprice.model.instrument import InstrumentTable
 from oneprice.model.time import NS_PER_MS
 from oneprice.venues.base import Channel, Request, Subscription
 from oneprice.venues.feed import DEPTH, Fetch
+from patience import WITHIN_S
 
-WITHIN_S = 10.0
 DEPTH_PATH = "/api/v3/depth"
 Said = tuple[bool, bytes]  # is binary, payload
 

@@ -28,11 +28,10 @@ from oneprice.model.time import NS_PER_MS, NS_PER_S, SystemClock
 from oneprice.venues.base import Channel
 from oneprice.venues.commands import DEPTH
 from oneprice.venues.registry import venue as find_venue
+from patience import WITHIN_S
 
 REST_BOOKS = tuple(name for name in ALL_VENUES if find_venue(name).sequencing.joins_rest)
 BYBIT = ("bybit_spot", "bybit_linear")
-WITHIN_S = 25.0
-COMPILED_WITHIN_S = 120.0
 LEVELS = 20
 CROSSED_FOR_NS = NS_PER_S // 5  # as the fault says
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -70,7 +69,6 @@ class Watched:
         self.rows: list[Rows] = []
         self.crossed: dict[int, int] = {}  # instrument → venue time at which it was first seen crossed
         self.task: asyncio.Task[None] | None = None
-        self.within_s = WITHIN_S
         self._news = asyncio.Event()
 
     def on_rows(self, rows: Rows) -> None:
@@ -134,15 +132,13 @@ class Watched:
         """Look again with every batch until something has happened."""
         assert self.task is not None
         try:
-            async with asyncio.timeout(self.within_s):
+            async with asyncio.timeout(WITHIN_S):
                 while not happened():
                     assert not self.task.done(), self.task
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise AssertionError(
-                f"{self.venue}: {what}: not within {self.within_s} s; {self.capture.health()}"
-            ) from None
+            raise AssertionError(f"{self.venue}: {what}: not within {WITHIN_S} s; {self.capture.health()}") from None
 
     async def wait_taken(self, kind: FaultKind, count: int = 1) -> None:
         def happened() -> bool:
@@ -187,9 +183,7 @@ class Watched:
 
 
 @asynccontextmanager
-async def captured(
-    venue: str, folder: Path, *faults: str, silence_s: float | None = None, within_s: float = WITHIN_S
-) -> AsyncIterator[Watched]:
+async def captured(venue: str, folder: Path, *faults: str, silence_s: float | None = None) -> AsyncIterator[Watched]:
     """A capture of a practice venue that runs and has all its books. Behind the block the books are compared with the
     exchange's, and the raw log with the tape."""
     clock = SystemClock()
@@ -209,7 +203,6 @@ async def captured(
         writer = AnswersToo(folder / "s", capture.instruments, source="capture", created_ns=clock.now_ns())
         writer.answers = []
         watched = Watched(venue, practice, capture, writer)
-        watched.within_s = within_s
         watched.task = asyncio.create_task(capture.run(recorder=writer, on_rows=watched.on_rows))
         try:
             await watched.wait_until(watched.stands, "all books stand")
@@ -254,7 +247,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Everything compiled is compiled before anything is waited for: a cold cache is no fault of a venue's."""
 
     async def once(venue: str) -> None:
-        async with captured(venue, tmp_path_factory.mktemp(venue), within_s=COMPILED_WITHIN_S):
+        async with captured(venue, tmp_path_factory.mktemp(venue)):
             pass
 
     for venue in ALL_VENUES:

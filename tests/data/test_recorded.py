@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from loopback import eventually
-from recorded_world import WITHIN_S, Client, Step, answers, closes, hear, opens, says, served, session_of
+from recorded_world import Client, Step, answers, closes, hear, opens, says, served, session_of
 
 from oneprice.compute.books import Books, apply_rows, levels, make_books, state_hash
 from oneprice.data.capture import Capture
@@ -32,6 +32,7 @@ from oneprice.model.tape import Kind, Rows
 from oneprice.model.time import SystemClock
 from oneprice.venues.base import Channel, Endpoints
 from oneprice.venues.registry import venue
+from patience import WITHIN_S
 from shared_data import shared
 
 VENUES = ("binance_sbe", "binance_spot", "bybit_linear")

@@ -20,12 +20,12 @@ from oneprice.data.replay import Replay
 from oneprice.data.session import RecordType, Session, joined
 from oneprice.emulator.practice import SpawnedVenues, spawn_practice_venues
 from oneprice.model.tape import GapReason, Kind, Rows
+from patience import WITHIN_S
 
 VENUES = ("binance_spot", "binance_usdm", "bybit_linear")
 BOOKS = 6
 SESSIONS = 3
 KILLS = 3
-WITHIN_S = 60
 _FORKS = multiprocessing.get_context("forkserver")  # a fresh process for each life, without a fresh interpreter
 
 

@@ -20,6 +20,7 @@ from oneprice.emulator.instruments import practice_instruments
 from oneprice.emulator.server_binance import BinanceSbeServer, BinanceServer
 from oneprice.model.order import OrderType, Side, TimeInForce
 from oneprice.model.time import NS_PER_MS, NS_PER_S
+from patience import WITHIN_S
 from shared_data import shared
 
 KEY, SECRET, ACCOUNT = "practice-key", "practice-secret", "practice"
@@ -30,7 +31,6 @@ PRICES = {
 }  # fmt: skip
 LEVELS = 60
 START_NS = 1_700_000_000 * NS_PER_S
-WITHIN_S = 10
 
 
 class SetClock:

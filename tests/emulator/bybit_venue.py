@@ -27,12 +27,12 @@ from oneprice.venues.bybit import BYBIT_LINEAR, BYBIT_SPOT
 from oneprice.venues.commands import Send
 from oneprice.venues.feed import FeedMachine
 from oneprice.venues.signing import bybit_headers, hmac_signer
+from patience import WITHIN_S
 
 KEY, SECRET, ACCOUNT = "practice-key", "practice-secret", "practice"
 HOLDINGS = {"USDT": Decimal(1_000_000), "BTC": Decimal(20)}
 PRICES = {"BTCUSDT": 60_000, "ETHUSDT": 3_000, "SOLUSDT": 150, "XRPUSDT": 1}
 LEVELS = 60
-WITHIN_S = 60  # the first frame may wait for a decoder to be compiled
 VENUES = {venue.name: venue for venue in (BYBIT_SPOT, BYBIT_LINEAR)}
 
 

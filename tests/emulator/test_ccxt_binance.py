@@ -14,8 +14,8 @@ from oneprice.emulator.ccxt_addresses import binance_overrides
 from oneprice.emulator.faults import Fault, FaultKind
 from oneprice.emulator.practice import KEY, SECRET, PracticeVenues
 from oneprice.model.time import NS_PER_MS
+from patience import WITHIN_S
 
-WITHIN_S = 20
 T = TypeVar("T")
 
 

@@ -15,8 +15,8 @@ from bybit_venue import KEY, SECRET, BybitVenue, bybit_venue
 from oneprice.emulator.ccxt_addresses import bybit_overrides
 from oneprice.emulator.faults import Fault, FaultKind
 from oneprice.model.order import Side
+from patience import WITHIN_S
 
-WITHIN_S = 10
 SPOT, PERP = "BTC/USDT", "BTC/USDT:USDT"
 BOTH = pytest.mark.parametrize("symbol", [SPOT, PERP])
 LISTED: list[dict] = []  # what the venue lists, as ccxt read it

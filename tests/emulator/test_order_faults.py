@@ -19,8 +19,8 @@ from oneprice.emulator.events import OrderRecord
 from oneprice.emulator.faults import Fault
 from oneprice.emulator.practice import ACCOUNT, KEY, SECRET, PracticeVenues
 from oneprice.model.time import NS_PER_S
+from patience import WITHIN_S
 
-WITHIN_S = 10
 SPOT, PERP = "BTC/USDT", "BTC/USDT:USDT"
 SYMBOLS = {"binance_spot": SPOT, "binance_usdm": PERP, "bybit_spot": SPOT, "bybit_linear": PERP}
 every_venue = pytest.mark.parametrize("venue", SYMBOLS)

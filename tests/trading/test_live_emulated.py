@@ -22,10 +22,10 @@ from oneprice.model.time import SystemClock
 from oneprice.trading.credentials import Credentials
 from oneprice.trading.hosts import Access
 from oneprice.trading.live import FAMILY, LiveVenue, client_id, open_exchange
+from patience import WITHIN_S
 from trading.market import fills, order, types
 
 R, S = ReportType, OrderState
-WITHIN_S = 25
 QTY = Decimal("0.02")  # BTC
 PRODUCTS = {"binance": ("binance_spot", "binance_usdm"), "bybit": ("bybit_spot", "bybit_linear")}
 VENUES = tuple(venue for venues in PRODUCTS.values() for venue in venues)
