@@ -87,6 +87,6 @@ def test_a_real_browser_shows_the_page(page) -> None:
     assert BROWSER is not None, "no Chromium here; on Debian: apt-get install chromium"
     with tempfile.TemporaryDirectory() as profile:
         command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False).stdout
     for text in ("oneprice", "Opportunities", "Trades on paper", "binance_sbe:BTCUSDT", "balances to the last unit"):
         assert text in shown

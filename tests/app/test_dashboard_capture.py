@@ -72,12 +72,12 @@ def test_gates_are_judged_while_it_goes_on_and_as_at_the_end(recording: tuple[st
     assert BROWSER is not None, "no Chromium here; on Debian: apt-get install chromium"
     with tempfile.TemporaryDirectory() as profile:
         command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", address]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False).stdout
     for text in ("Quality gates", "BTCUSDT_PERP", "Gap ledger", "gaps in the depth: 1", "Feeds"):
         assert text in shown, text
 
     process.terminate()
-    assert process.wait(60) == 0
+    assert process.wait(WITHIN_S) == 0
     checked = oneprice("validate-session", "--session-dir", folder, "--json")
     assert checked.code == 0, checked.err
     for symbol, verdict in checked.json["symbols"].items():
