@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oneprice.compute.kernels.generated import BLOCK
 from oneprice.compute.kernels.registry import KERNELS
-from oneprice.compute.kernels.streaming import Streaming
+from oneprice.compute.kernels.streaming import Streaming, parts_of
 
 Column = NDArray[Any]
 
@@ -61,6 +61,13 @@ def test_it_does_not_matter_how_columns_lie(name: str, lies: str) -> None:
         np.testing.assert_array_equal(other[key], column)
 
 
+@pytest.mark.parametrize("lies", LAID_OUT)
+def test_columns_are_copied_only_where_they_must_be(lies: str) -> None:
+    kernel, column = KERNELS["ewcov"], LAID_OUT[lies](np.linspace(1.0, 2.0, 9))
+    (part, _) = parts_of(kernel, kernel.values({}), {"x": column, "y": column})
+    assert np.shares_memory(part, column) == (lies not in {"of packed records", "of the other byte order"})
+
+
 @pytest.mark.parametrize("rows", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK])
 @pytest.mark.parametrize("name", ["ewcov", "resample_ohlc"])
 def test_the_ends_of_blocks_are_rows_like_others(name: str, rows: int) -> None:
@@ -74,7 +81,7 @@ def test_the_ends_of_blocks_are_rows_like_others(name: str, rows: int) -> None:
         assert np.concatenate([one[key] for one in found]).tobytes() == column.tobytes()
 
 
-def test_one_number_for_all_rows_takes_no_room() -> None:
+def test_one_number_for_all_rows_is_a_column() -> None:
     """A rate, say, that does not change: a column of `np.broadcast_to`."""
     x = np.random.default_rng(1).normal(size=500)
     made = Streaming("ewcov").update(x=x, y=np.broadcast_to(2.0, 500))

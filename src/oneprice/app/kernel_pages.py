@@ -76,7 +76,8 @@ $contents
 ```
 
 Columns are read where they lie: an array that cannot be written to, such as Arrow and Polars hand out, a field of records or
-a column of a matrix is not copied. Numbers of another type than float64 are, and books and matrices that come with columns.
+a column of a matrix is not copied. Numbers of another type than float64 are, fields of packed records, and books and matrices
+that come with columns.
 
 **Over rows as they come.** `Streaming` carries the state from one micro-batch to the next; wherever the rows are cut, the
 answers are those of the whole column, bit for bit. A state can be saved, and goes on elsewhere:
