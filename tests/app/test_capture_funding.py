@@ -13,6 +13,7 @@ from oneprice.model.funding import FundingEvent
 
 PERPETUALS = ["BTCUSDT_PERP", "ETHUSDT_PERP"]
 FIELDS = ["ts", "tradingsymbol", "mark_price", "index_price", "funding_rate", "next_funding_time", "price_exponent"]
+FOR_S = 5  # lines come each second, of a machine that is not too busy
 
 
 @pytest.mark.parametrize("venue", ["binance", "bybit"])
@@ -21,7 +22,7 @@ def test_each_line_is_a_funding_event(venue: str, poll: list[str], tmp_path: Pat
     file = tmp_path / "funding.jsonl"
     done = oneprice(
         "capture-funding", "--venue", venue, "--symbols", ",".join(PERPETUALS), "--out", file, *poll, "--duration-secs",
-        "4", "--emulated", "--seed", "5", "--json",
+        str(FOR_S), "--emulated", "--seed", "5", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
     lines = file.read_bytes().splitlines()
@@ -34,7 +35,9 @@ def test_each_line_is_a_funding_event(venue: str, poll: list[str], tmp_path: Pat
     assert done.json["by"] == ("polling every 1s" if poll else "stream")
     for name in PERPETUALS:
         ours = [event for event in events if event.tradingsymbol == name]
-        assert len(ours) >= 3
+        told = done.json["symbols"][name]
+        assert len(ours) >= 1
+        assert (len(ours) + 1) * told["longest_silence_ms"] >= 1_000 * FOR_S, "silences between lines make up the whole"
         assert [event.ts for event in ours] == sorted(event.ts for event in ours)
         assert all(event.ts < event.next_funding_time <= event.ts + timedelta(hours=8) for event in ours)
         assert datetime.now(UTC) - ours[-1].ts < timedelta(minutes=2)
@@ -42,13 +45,12 @@ def test_each_line_is_a_funding_event(venue: str, poll: list[str], tmp_path: Pat
             assert abs(event.mark_price - event.index_price) < 0.002 * event.index_price
             assert abs(event.funding_rate) <= 60_000
             assert event.price_exponent == -8
-        assert done.json["symbols"][name]["unwritable"] == 0
-        assert done.json["symbols"][name]["longest_silence_ms"] > 0
+        assert told["unwritable"] == 0
 
 
 def test_lines_go_to_standard_output_before_the_result() -> None:
     done = oneprice(
-        "capture-funding", "--symbols", "BTC/USDT:USDT", "--out", "-", "--poll", "1s", "--duration-secs", "2.5",
+        "capture-funding", "--symbols", "BTC/USDT:USDT", "--out", "-", "--poll", "1s", "--duration-secs", str(FOR_S),
         "--emulated", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err

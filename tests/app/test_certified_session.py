@@ -40,9 +40,9 @@ def captured(folder: Path, *more: str) -> Answer:
 
 @pytest.fixture(scope="module")
 def lenient(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Two minutes in which one book was lost and repaired."""
+    """Three and a half minutes in which one book was lost and repaired."""
     folder = tmp_path_factory.mktemp("lenient") / "S"
-    done = captured(folder, "--speed", "20", "--duration-secs", "120", "--fault", "gap@binance_spot:BTCUSDT,at=100")
+    done = captured(folder, "--speed", "20", "--duration-secs", "210", "--fault", "gap@binance_spot:BTCUSDT,at=200")
     assert done.code == 0, done.err
     return folder, done.json
 
@@ -144,7 +144,7 @@ def test_a_strict_session_ends_at_its_first_gap(tmp_path: Path) -> None:
         "--duration-secs",
         "3600",
         "--fault",
-        "gap@binance_usdm:BTCUSDT,at=100",
+        "gap@binance_usdm:BTCUSDT,at=200",
     )
     assert done.code == 1
     assert (done.json["state"], done.json["gaps"]) == ("aborted", 1)

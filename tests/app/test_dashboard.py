@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
 import aiohttp
 import pytest
+from browser import drawn
 
 from patience import WITHIN_S
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--virtual-time-budget=8000",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +32,11 @@ def page(tmp_path_factory):
     wait_until_traded(address)
     yield address
     run.terminate()
-    assert run.wait(20) == 0
+    assert run.wait(WITHIN_S) == 0
 
 
 def view(address: str) -> dict:
-    with urllib.request.urlopen(f"{address}/api/view", timeout=5) as answer:
+    with urllib.request.urlopen(f"{address}/api/view", timeout=WITHIN_S) as answer:
         return json.load(answer)
 
 
@@ -70,7 +63,7 @@ def test_the_view_tells_of_feeds_books_and_results(page) -> None:
 def test_the_stream_sends_the_view_again_and_again(page) -> None:
     async def two() -> list[dict]:
         async with aiohttp.ClientSession() as http, http.ws_connect(f"{page}/api/stream") as socket_:
-            return [await socket_.receive_json(timeout=10) for _ in range(2)]
+            return [await socket_.receive_json(timeout=WITHIN_S) for _ in range(2)]
 
     first, second = asyncio.run(two())
     assert second["events"] > first["events"]
@@ -78,15 +71,12 @@ def test_the_stream_sends_the_view_again_and_again(page) -> None:
 
 def test_an_unknown_part_is_refused_with_the_known_ones(page) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{page}/api/bookz", timeout=5)
+        urllib.request.urlopen(f"{page}/api/bookz", timeout=WITHIN_S)
     assert refused.value.code == 404
     assert "books" in refused.value.read().decode()
 
 
 def test_a_real_browser_shows_the_page(page) -> None:
-    assert BROWSER is not None, "no Chromium here; on Debian: apt-get install chromium"
-    with tempfile.TemporaryDirectory() as profile:
-        command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False).stdout
-    for text in ("oneprice", "Opportunities", "Trades on paper", "binance_sbe:BTCUSDT", "balances to the last unit"):
-        assert text in shown
+    drawn(
+        page, until=("oneprice", "Opportunities", "Trades on paper", "binance_sbe:BTCUSDT", "balances to the last unit")
+    )

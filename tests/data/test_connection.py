@@ -15,6 +15,7 @@ from oneprice.data.connection import Feed, Link
 from oneprice.data.plan import FeedPlan
 from oneprice.model.tape import GapReason
 from oneprice.venues.base import Ping
+from patience import WITHIN_S
 
 DATA = "data:"  # what the sink below takes for market data
 
@@ -240,7 +241,7 @@ async def test_a_bug_in_the_consumer_ends_the_feed_instead_of_reconnecting_for_e
         run.sink.breaks_on = b"data:poison"
         await run.connected()
         await run.server.say(DATA + "poison")
-        await asyncio.wait([run.task], timeout=10)
+        await asyncio.wait([run.task], timeout=WITHIN_S)
         wrong = run.task.exception()
         assert isinstance(wrong, BaseExceptionGroup)
         assert wrong.subgroup(RuntimeError) is not None

@@ -19,6 +19,7 @@ from oneprice.data.session import Session, joined
 from oneprice.model.errors import InputError
 from oneprice.model.tape import LAST, ROW, Kind, Rows
 from oneprice.model.time import NS_PER_MS
+from patience import WITHIN_S
 
 SYMBOLS = ("AUSDT", "BUSDT", "CUSDT")
 # By session: the steps of time between its rows (many ties), and where its blocks end.
@@ -194,7 +195,7 @@ async def test_a_paced_replay_gives_way_to_others_while_it_waits(tmp_path: Path)
             seen.set()
 
     playing = asyncio.create_task(play())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         await seen.wait()
     playing.cancel()
     await asyncio.wait([playing])

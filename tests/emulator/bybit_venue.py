@@ -217,7 +217,7 @@ class Public:
 
     async def ask(self, **asked: Any) -> dict[str, Any]:
         await self.socket.send_json(asked)
-        return await self.socket.receive_json(timeout=10)
+        return await self.socket.receive_json(timeout=WITHIN_S)
 
     def publish(self, after_ms: int = 0) -> None:
         self.now_ns += after_ms * NS_PER_MS
@@ -225,7 +225,7 @@ class Public:
         self.venue.server.publish(self.name, exchange.take_events(), self.now_ns)
 
     async def receive(self) -> dict[str, Any]:
-        return await self.socket.receive_json(timeout=10)
+        return await self.socket.receive_json(timeout=WITHIN_S)
 
 
 LIMIT = {"category": "spot", "symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.01", "price": "50000"}

@@ -20,6 +20,7 @@ from oneprice.model.time import NS_PER_MS, NS_PER_S
 from oneprice.venues import wire_sbe
 from oneprice.venues.base import HEAD_FIRST_ID, HEAD_LAST_ID, HEAD_SIZE
 from oneprice.venues.symbols import make_lookup
+from patience import WITHIN_S
 
 
 @pytest.fixture
@@ -116,7 +117,10 @@ async def test_who_talks_too_much_is_cut_off(spot, usdm) -> None:
             for k in range(most):
                 assert (await socket.say(method="LIST_SUBSCRIPTIONS", id=k))["id"] == k
             await socket.ws.send_json({"method": "LIST_SUBSCRIPTIONS", "id": most})
-            assert (await socket.ws.receive(timeout=10)).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE)
+            assert (await socket.ws.receive(timeout=WITHIN_S)).type in (
+                aiohttp.WSMsgType.CLOSED,
+                aiohttp.WSMsgType.CLOSE,
+            )
 
 
 @pytest.mark.parametrize(
@@ -214,7 +218,7 @@ async def test_a_depth_fault_hits_one_message_and_no_more(spot, kind) -> None:
             ids.append(spot.exchange.book("BTCUSDT", 1).last_id)
         heard = []
         for _ in range(sent - 1 if kind is FaultKind.GAP else sent + 1 if kind is FaultKind.DUPLICATE else sent):
-            frame = await socket.ws.receive(timeout=10)
+            frame = await socket.ws.receive(timeout=WITHIN_S)
             try:
                 heard.append(json.loads(frame.data)["u"])
             except ValueError:
@@ -251,12 +255,12 @@ async def test_a_notice_comes_before_the_end_and_a_disconnect_without_one(spot) 
         spot.publish()
         same_shape(await socket.heard(), recorded("binance_spot", "server_shutdown_combined"))
         spot.publish(after_ms=1_000)
-        assert (await socket.ws.receive(timeout=10)).type is not aiohttp.WSMsgType.TEXT
+        assert (await socket.ws.receive(timeout=WITHIN_S)).type is not aiohttp.WSMsgType.TEXT
     async with listening(spot, f"{spot.ws['public']}/ws/btcusdt@trade") as socket:
         await socket.say(method="LIST_SUBSCRIPTIONS", id=1)
         spot.fault(FaultKind.DISCONNECT)
         spot.publish()
-        assert (await socket.ws.receive(timeout=10)).type is not aiohttp.WSMsgType.TEXT
+        assert (await socket.ws.receive(timeout=WITHIN_S)).type is not aiohttp.WSMsgType.TEXT
 
 
 async def test_a_stalled_venue_is_silent_and_its_chain_shows_what_was_lost(spot) -> None:
@@ -483,7 +487,7 @@ async def test_a_listen_key_lives_an_hour_unless_it_is_kept(usdm) -> None:
         same_shape(await socket.heard(), recorded("binance_usdm", "user_listen_key_expired"))
     assert (await usdm.ask("PUT", path, key=KEY)).body == missing["body"]
     async with listening(usdm, f"{usdm.ws['private']}/ws/{key}") as socket:
-        assert (await socket.ws.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+        assert (await socket.ws.receive(timeout=WITHIN_S)).type is aiohttp.WSMsgType.CLOSE
 
 
 async def test_a_skewed_clock_moves_private_events_once(spot) -> None:

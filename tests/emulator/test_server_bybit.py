@@ -19,6 +19,7 @@ from oneprice.model.tape import Kind
 from oneprice.model.time import NS_PER_MS
 from oneprice.venues.base import Channel
 from oneprice.venues.signing import bybit_ws_auth, hmac_signer
+from patience import WITHIN_S
 from shared_data import shared
 
 BOTH = pytest.mark.parametrize("name", ["bybit_spot", "bybit_linear"])
@@ -272,7 +273,7 @@ async def test_a_disconnect_closes_the_product_s_public_sockets_and_no_others(st
         assert (await Public(still, name, socket).ask(op="ping"))["success"]
         still.faults.inject(Fault(kind=kind, venue=name))
         still.publish()
-        assert (await socket.receive(timeout=10)).type in (WSMsgType.CLOSED, WSMsgType.CLOSE)
+        assert (await socket.receive(timeout=WITHIN_S)).type in (WSMsgType.CLOSED, WSMsgType.CLOSE)
         assert (await Public(still, other, spared).ask(op="ping"))["success"]
 
 

@@ -30,6 +30,7 @@ from oneprice.model.order import OrderType, ReportType, Side
 from oneprice.trading.hosts import Access
 from oneprice.trading.ledger import Ledger
 from oneprice.venues.base import Endpoints
+from patience import WITHIN_S
 
 TRADER = Path(__file__).with_name("live_trader.py")
 
@@ -44,7 +45,7 @@ async def start(
 
 
 async def end(process: asyncio.subprocess.Process) -> RunSummary:
-    out, err = await asyncio.wait_for(process.communicate(), 90.0)
+    out, err = await asyncio.wait_for(process.communicate(), WITHIN_S)
     assert process.returncode == 0, err.decode()[-3000:]
     return msgspec.json.decode(out.splitlines()[-1], type=RunSummary)
 
@@ -98,7 +99,7 @@ async def test_a_killed_live_run_goes_on_and_nothing_the_venues_did_is_missing(t
     folder = tmp_path / "R"
     async with PracticeVenues(seed=7, venues=VENUES) as practice:
         process = await start(folder, practice.endpoints, seconds=60.0, how="new")
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(WITHIN_S):
             while not fills_at_venues(practice):
                 assert process.returncode is None, (await process.communicate())[1].decode()[-3000:]
                 await asyncio.sleep(0.01)

@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from oneprice.model.errors import Refused
 from oneprice.trading.hosts import HOSTS, LOOPBACK, Access, allowed_hosts
 from oneprice.trading.transport import guarded, is_public, is_public_text, require_allowed
+from patience import WITHIN_S
 
 KEY, SECRET = "the-key-of-nobody", "the-secret-of-nobody"
 FAMILIES = {"binance": ccxt.pro.binance, "bybit": ccxt.pro.bybit}
@@ -208,7 +209,7 @@ async def test_a_signed_message_is_sent_only_where_it_may_go(listener: Listener,
     await client.close()
     await exchange.close()
     arrived = 1 + (len(WS_SIGNED) if access is Access.PRACTICE else 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN_S):
         got = [await listener.messages.get() for _ in range(arrived)]
     assert "orderbook.50.BTCUSDT" in got[0]
     assert listener.messages.empty()
