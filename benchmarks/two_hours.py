@@ -36,7 +36,7 @@ FAULTS = (
 
 def _oneprice(*arguments: str) -> tuple[float, dict[str, Any]]:
     began = time.monotonic()
-    command = [sys.executable, "-c", "from oneprice.app.cli import main; main()", *arguments, "--json"]
+    command = [sys.executable, "-m", "oneprice", *arguments, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return time.monotonic() - began, json.loads(done.stdout.splitlines()[-1])
 

@@ -14,12 +14,10 @@ CODE = "import os, oneprice; print(os.environ['NUMBA_CACHE_DIR'])"
 KERNEL = "from oneprice.compute.kernels.streaming import compute; compute('midprice', b=[1.0], a=[2.0])"
 
 
-def folder_of_a_run(home: Path, code: str = CODE) -> Path:
-    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, env=environment | {"XDG_CACHE_HOME": str(home)}, capture_output=True, text=True, check=True
-    )
+def folder_of_a_run(home: Path, code: str = CODE, **environment: str) -> Path:
+    given = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    given |= {"XDG_CACHE_HOME": str(home), **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
     return Path(done.stdout.strip())
 
 
@@ -44,6 +42,12 @@ def test_code_that_nobody_ran_for_a_month_goes_when_new_sources_run(tmp_path: Pa
 def test_a_home_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert folder_of_a_run(tmp_path / "file").name
+
+
+def test_a_folder_of_one_s_own_is_taken_and_an_empty_name_is_none(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    assert folder_of_a_run(tmp_path, NUMBA_CACHE_DIR=str(own)) == own
+    assert folder_of_a_run(tmp_path, NUMBA_CACHE_DIR="") == folder_of_a_run(tmp_path)
 
 
 def test_code_is_kept_there_though_numba_was_imported_before(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _keep(folder: Path) -> None:
 
 
 # Read by Numba when it is first imported, which no module of ours does before this one has run; others may have.
-if "NUMBA_CACHE_DIR" not in os.environ:
+if not os.environ.get("NUMBA_CACHE_DIR"):  # an empty one would be the current folder
     os.environ["NUMBA_CACHE_DIR"] = str(_compiled_code_folder())
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]

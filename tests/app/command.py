@@ -32,7 +32,7 @@ def oneprice(*arguments: str | Path, cwd: Path | None = None, is_new: bool = Fal
     """`is_new`: for what is read when modules are imported; else the process is a copy of one that has imported them."""
     command = [*map(str, arguments)]
     if is_new:
-        command = [sys.executable, "-c", "from oneprice.app.cli import main; main()", *command]
+        command = [sys.executable, "-m", "oneprice", *command]
         done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, cwd=cwd, check=False)
         return Answer(done.returncode, done.stdout, done.stderr)
     with tempfile.TemporaryDirectory() as folder:

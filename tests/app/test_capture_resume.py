@@ -31,10 +31,9 @@ T0_NS = 1_700_000_000 * NS_PER_S
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A capture of two practice venues, killed when books are on disk."""
     folder = tmp_path_factory.mktemp("killed") / "S"
-    program = "from oneprice.app.cli import main; main()"
     arguments = ["capture-session", "--emulated", "--venues", "binance_usdm,bybit_spot", "--symbols", "BTCUSDT,ETHUSDT",
                  "--out-dir", str(folder)]  # fmt: skip
-    command = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL)
+    command = subprocess.Popen([sys.executable, "-m", "oneprice", *arguments], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + WITHIN_S
     while not (folder / "session_manifest.json").exists() or standing_books(folder) < 4:
         assert time.monotonic() < deadline, "the capture recorded no books"

@@ -23,9 +23,8 @@ def page(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     out = tmp_path_factory.mktemp("page") / "R"
-    program = "from oneprice.app.cli import main; main()"
     run = subprocess.Popen(
-        [sys.executable, "-c", program, "demo", "--dashboard", str(port), "--out", str(out)],
+        [sys.executable, "-m", "oneprice", "demo", "--dashboard", str(port), "--out", str(out)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"

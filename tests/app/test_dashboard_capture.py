@@ -33,7 +33,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, P
         "capture-session", "--emulated", "--symbols", "BTCUSDT,BTCUSDT_PERP", "--include-trades", "--fault",
         "gap@binance_spot:BTCUSDT,at=8", "--dashboard", str(port), "--out-dir", str(folder),
     ]  # fmt: skip
-    command = [sys.executable, "-c", "from oneprice.app.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "oneprice", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield f"http://127.0.0.1:{port}", folder, process
     process.kill()

@@ -37,7 +37,7 @@ async def test_the_command_serves_a_session_until_it_is_told_to_stop(recording) 
     folder, frames = recording
     arguments = ["emulate", "--session", str(folder), "--speed", "max", "--json"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from oneprice.app.cli import main; main()", *arguments,
+        sys.executable, "-m", "oneprice", *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

@@ -33,9 +33,8 @@ def test_a_killed_run_is_proven_up_to_its_last_flush(tmp_path, point) -> None:
         str(out),
         "--json",
     ]
-    program = "from oneprice.app.cli import main; main()"
     run = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "oneprice", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_for_decisions(out / "decisions.jsonl")
     time.sleep(random.Random(point).uniform(0.0, 2.5))  # the moment of the kill is what is drawn here

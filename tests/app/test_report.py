@@ -17,8 +17,8 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A session in which a book was lost, and the page of it."""
     folder = tmp_path_factory.mktemp("report") / "S"
     captured = oneprice(
-        "capture-session", "--emulated", "--speed", "20", "--symbols", "BTCUSDT,BTCUSDT_PERP", "--include-trades",
-        "--include-funding", "--duration-secs", "210", "--fault", "gap@binance_spot:BTCUSDT,at=200", "--out-dir", folder,
+        "capture-session", "--emulated", "--speed", "5", "--symbols", "BTCUSDT,BTCUSDT_PERP", "--include-trades",
+        "--include-funding", "--duration-secs", "60", "--fault", "gap@binance_spot:BTCUSDT,at=50", "--out-dir", folder,
         "--json",
     )  # fmt: skip
     assert captured.code == 0, captured.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -146,10 +147,13 @@ def test_a_recorded_universe_is_scanned_as_statsmodels_does() -> None:
 
 
 def test_the_examples_are_true() -> None:
-    for module in (cointegration, mackinnon):
-        tried = doctest.testmod(module)
-        assert tried.attempted > 0
-        assert tried.failed == 0
+    page = Path(__file__).resolve().parents[2] / "docs" / "cointegration.md"
+    tested = [
+        doctest.testfile(str(page), module_relative=False),
+        *(doctest.testmod(module) for module in (cointegration, mackinnon)),
+    ]
+    assert [result.failed for result in tested] == [0, 0, 0]
+    assert all(result.attempted > 0 for result in tested)
 
 
 def exact_adf(y: Floats, x: Floats, lag: int) -> float:

@@ -22,7 +22,7 @@ from oneprice.data.rederive import first_divergence
 from oneprice.data.session import RecordType, Session, SessionWriter
 from oneprice.emulator.practice import PracticeVenues
 from oneprice.model.tape import Kind, Rows
-from oneprice.model.time import NS_PER_MS, NS_PER_S, SystemClock
+from oneprice.model.time import NS_PER_MS, NS_PER_S, ScaledClock, SystemClock
 from oneprice.venues.base import Channel
 from oneprice.venues.commands import MARK
 from shared_data import shared
@@ -202,9 +202,9 @@ class Told:
 
 @pytest.mark.parametrize("name", ["binance_usdm", "bybit_linear"])
 async def test_stream_and_poll_tell_the_same_within_one_interval(name: str, tmp_path: Path) -> None:
-    clock = SystemClock()
+    clock = ScaledClock(speed=1.0, start_ns=SystemClock().now_ns())  # waits for a market that a busy machine holds up
     streamed, polled = Told(), Told()
-    async with PracticeVenues(seed=11, venues=(name,)) as practice, aiohttp.ClientSession() as http:
+    async with PracticeVenues(seed=11, venues=(name,), clock=clock) as practice, aiohttp.ClientSession() as http:
 
         async def prepared(polls: dict[Channel, float]) -> Capture:
             wanted = VenuePlan(symbols=SYMBOLS, channels=(Channel.MARK,), polled=polls)

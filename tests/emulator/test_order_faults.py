@@ -18,7 +18,7 @@ from oneprice.emulator.ccxt_addresses import overrides_by_exchange
 from oneprice.emulator.events import OrderRecord
 from oneprice.emulator.faults import Fault
 from oneprice.emulator.practice import ACCOUNT, KEY, SECRET, PracticeVenues
-from oneprice.model.time import NS_PER_S
+from oneprice.model.time import NS_PER_S, Clock, ScaledClock, SystemClock
 from patience import WITHIN_S
 
 SPOT, PERP = "BTC/USDT", "BTC/USDT:USDT"
@@ -112,8 +112,8 @@ class Trader:
 
 
 @asynccontextmanager
-async def trading(venue: str) -> AsyncIterator[Trader]:
-    async with PracticeVenues(seed=5, venues=(venue,)) as practice:
+async def trading(venue: str, clock: Clock | None = None) -> AsyncIterator[Trader]:
+    async with PracticeVenues(seed=5, venues=(venue,), clock=clock) as practice:
         family = venue.partition("_")[0]
         options = {"apiKey": KEY, "secret": SECRET, **overrides_by_exchange(practice.endpoints)[family]}
         client = getattr(ccxt, family)(options | {"enableRateLimit": False})
@@ -274,7 +274,8 @@ async def test_no_second_has_more_orders_than_the_venue_allows(venue) -> None:
 @pytest.mark.parametrize("venue", ORDERS_PER_S)
 async def test_an_address_that_asks_too_much_places_nothing(venue) -> None:
     """Bybit's HTTP 403 above 600 requests in five seconds, whoever asks."""
-    async with trading(venue) as trader, aiohttp.ClientSession() as http:
+    slow = ScaledClock(speed=0.02, start_ns=SystemClock().now_ns())  # any machine asks that much in five of its seconds
+    async with trading(venue, slow) as trader, aiohttp.ClientSession() as http:
         price = await trader.price(0.98)
         statuses: list[int] = []
 

@@ -13,7 +13,7 @@ import aiohttp
 import numpy as np
 
 from oneprice.app.output import say
-from oneprice.app.session import practice_venues, until
+from oneprice.app.session import make_ready, practice_venues, until
 from oneprice.data.capture import Capture
 from oneprice.data.certify.names import session_names
 from oneprice.data.export.jsonl import Lines
@@ -37,6 +37,7 @@ async def write_lines(
 ) -> dict[str, Written]:
     """Capture one venue and write the lines of one stream (`trades`, `funding`) to a file, or to standard output for `-`,
     until the time is over or a signal comes; → by symbol, what was written."""
+    make_ready((venue.name,))
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(
             practice_venues(emulated, seed=seed, venues=(venue.name,), clock=clock)

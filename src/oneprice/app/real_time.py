@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from oneprice.app.output import progress, say
-from oneprice.app.session import practice_venues, stop_on_signals
+from oneprice.app.session import make_ready, practice_venues, stop_on_signals
 from oneprice.engine.real_time import RealTimeRun
 from oneprice.engine.settings import RunSettings
 from oneprice.engine.summary import RunSummary
@@ -33,15 +33,16 @@ async def run_in_real_time(
             from oneprice.app.page import run_page
 
             listener = stack.enter_context(listen(dashboard))
+        make_ready(settings.venues, trades=True)
         endpoints = await stack.enter_async_context(
             practice_venues(emulated, seed=seed, venues=settings.venues, faults=faults)
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        with progress("making ready (the first start compiles)", total=1.0) as advance:
-            if resumes:
+        if resumes:
+            with progress("deciding again what is on the tape", total=1.0) as advance:
                 run = await RealTimeRun.resume(folder, http=http, endpoints=endpoints, progress=advance)
-            else:
-                run = await RealTimeRun.prepare(settings, folder, http=http, endpoints=endpoints, progress=advance)
+        else:
+            run = await RealTimeRun.prepare(settings, folder, http=http, endpoints=endpoints)
         if dashboard is not None:
             page = run_page(run.view, run.judged())
             address = await stack.enter_async_context(serve_dashboard(page, listener))

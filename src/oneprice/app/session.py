@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from oneprice.app.output import progress
+from oneprice.data.capture import make_decoders_ready
 from oneprice.emulator.practice import spawn_practice_venues
+from oneprice.engine.warm import warm_up
 from oneprice.model.errors import InputError
 from oneprice.model.time import Clock, ScaledClock, SystemClock
 from oneprice.venues.base import Endpoints
@@ -37,6 +40,15 @@ def session_clock(speed: float, *, emulated: bool, after_ns: int = 0) -> Clock:
     if not emulated:
         raise InputError(f"--speed {speed:g} is for practice venues, whose time can run faster: add --emulated")
     return ScaledClock(speed=speed, start_ns=max(SystemClock().now_ns(), after_ns))
+
+
+def make_ready(venues: Iterable[str], *, trades: bool = False) -> None:
+    """Compile what reads these venues' frames, and what a run computes with where it `trades`, before practice venues begin
+    to live: their market would not wait."""
+    with progress("making ready (the first start compiles)", total=1.0) as advance:
+        make_decoders_ready(venues, advance)
+        if trades:
+            warm_up(advance)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import aiohttp
@@ -34,6 +34,7 @@ from oneprice.venues.base import Channel, Request, Venue
 from oneprice.venues.feed import TIME, Command, FeedMachine, Fetch, Reconnect, Send, decode_frame
 from oneprice.venues.registry import venue as find_venue
 
+Progress = Callable[[float, str], None]
 _log = logging.getLogger("oneprice.data")
 _CUT_EVERY_S = 0.005
 _CUT_ROWS = 4_096
@@ -43,6 +44,14 @@ _FIRST_PROBES_EVERY_S = 0.5
 _NO_DATA = b"{}"  # a control frame to every decoder
 NO_LINK = -1  # link number of what no link brought
 _INSTRUMENTS = "instruments"  # purpose of the answers that list them: of no use to a machine, but part of the record
+
+
+def make_decoders_ready(venues: Iterable[str], progress: Progress = lambda done, note: None) -> None:
+    """Compile what reads these venues' frames (once on a machine, for seconds), while no socket waits for it."""
+    names = list(venues)
+    for place, name in enumerate(names):
+        progress(place / len(names), f"decoder of {name}")
+        decode_frame(find_venue(name), InstrumentTable(()), _NO_DATA, TapeWriter())
 
 
 class Recorder(Protocol):
@@ -151,9 +160,7 @@ class Capture:
             table, links, batches = InstrumentTable(one for ours in chosen.values() for one in ours), 0, 0
         else:
             table, (links, batches) = resumed.instruments, numbers_taken(resumed)
-        for venue in venues.values():
-            # The first call compiles (once on a machine, for seconds): now, while no socket waits for it.
-            decode_frame(venue, table, _NO_DATA, TapeWriter())
+        make_decoders_ready(venues)
         return cls(
             plan, instruments=table, feeds=feeds, clients=clients, headers=headers, clock=clock,
             budgets=budgets, listed=sorted(listed, key=lambda record: record.recv_ns), rng=rng,

@@ -90,7 +90,6 @@ class RealTimeRun:
         *,
         http: aiohttp.ClientSession,
         endpoints: Mapping[str, Endpoints] | None = None,
-        progress: Progress = lambda done, note: None,
     ) -> RealTimeRun:
         """Ask the venues, let the strategies choose, lay out the connections and the folder, make compiled code ready.
         A live run also opens its accounts and sees to it that they are as it needs them."""
@@ -104,7 +103,7 @@ class RealTimeRun:
             raise InputError(
                 f"the strategies {', '.join(settings.strategies)} want nothing of what {', '.join(settings.venues)} list"
             )
-        warm_up(capture.instruments, settings.venues, progress)
+        warm_up()
         record = RunRecord(settings=settings, run_id=secrets.token_hex(8), is_practice=bool(endpoints))
         live = None
         if settings.mode is Mode.LIVE:
@@ -157,7 +156,7 @@ class RealTimeRun:
             capture_plan(settings, strategies, endpoints=endpoints or {}),
             http=http, clock=clock, rng=random.Random(), resumed=before,
         )  # fmt: skip
-        warm_up(capture.instruments, settings.venues, progress)
+        warm_up()
         live = None
         if settings.mode is Mode.LIVE:
             from oneprice.engine.live_orders import LiveOrders  # ccxt takes half a second to load

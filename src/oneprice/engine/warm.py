@@ -3,34 +3,27 @@ later one reads the cache. Compiling in the middle of a run would hold every fee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
 from oneprice.compute.books import apply_rows, level_behind, level_qty, make_books, sweep
 from oneprice.model.instrument import InstrumentTable
-from oneprice.model.tape import CLEAR, LAST, ROW, SNAPSHOT, Kind, TapeWriter
+from oneprice.model.tape import CLEAR, LAST, ROW, SNAPSHOT, Kind
 from oneprice.strategies.edges import EdgeTable
-from oneprice.venues.feed import decode_frame
-from oneprice.venues.registry import venue as find_venue
 
 Progress = Callable[[float, str], None]
-_NOTHING = b'{"result":null,"id":1}'
 
 
-def warm_up(instruments: InstrumentTable, venues: Iterable[str], progress: Progress = lambda done, note: None) -> None:
-    """Call everything compiled once, on next to nothing, with the types that a run will use."""
-    names = list(venues)
-    books = make_books(len(instruments))
-    for place, name in enumerate(names):
-        progress(place / (len(names) + 1), f"decoder of {name}")
-        decode_frame(find_venue(name), instruments, _NOTHING, TapeWriter())
-    progress(len(names) / (len(names) + 1), "books")
+def warm_up(progress: Progress = lambda done, note: None) -> None:
+    """Call what a run computes with once, on next to nothing, with the types that it will use."""
+    progress(0.0, "books")
+    books = make_books(1)
     rows = np.zeros(1, dtype=ROW)
     rows["kind"], rows["price"], rows["qty"], rows["flags"] = Kind.DEPTH, 100, 1, SNAPSHOT | CLEAR | LAST
     apply_rows(books, rows, 0, 1)
     sweep(books, 0, 1, 1)
     level_qty(books, 0, 0, 100)
     level_behind(books, 0, 0, 100)
-    EdgeTable([], instruments, min_gross_bps=0.0, min_net_bps=0.0, max_age_ns=1).update(0, books)
+    EdgeTable([], InstrumentTable(()), min_gross_bps=0.0, min_net_bps=0.0, max_age_ns=1).update(0, books)
     progress(1.0, "")

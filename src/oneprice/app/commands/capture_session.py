@@ -15,7 +15,7 @@ import typer
 from oneprice.app.certificate import certified, show
 from oneprice.app.options import Dashboard, Emulated, Faults, Json, Seed, Speed, listed
 from oneprice.app.output import DOES_NOT_HOLD, give, people, say, table
-from oneprice.app.session import fresh_folder, practice_venues, session_clock, until
+from oneprice.app.session import fresh_folder, make_ready, practice_venues, session_clock, until
 from oneprice.data.capture import Capture
 from oneprice.data.certify.gates import GateRules, load_gate_rules
 from oneprice.data.certify.live import LiveQuality
@@ -190,6 +190,7 @@ async def _capture(
             from oneprice.app.dashboard_capture import capture_page
 
             listener = stack.enter_context(listen(dashboard))
+        make_ready(plan.venues)
         endpoints = await stack.enter_async_context(
             practice_venues(
                 plan.environment == PRACTICE, seed=seed, venues=tuple(plan.venues), faults=faults, clock=clock
