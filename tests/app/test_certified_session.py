@@ -20,6 +20,7 @@ from oneprice.data.certify.publish import SymbolManifest
 from oneprice.data.certify.validate import validate
 from oneprice.data.export.jsonl_read import read_depth, read_funding, read_trades
 from oneprice.data.session import Session
+from oneprice.model.progress import untold
 from oneprice.model.time import NS_PER_S
 from patience import WITHIN_S
 
@@ -121,7 +122,7 @@ def test_a_flipped_bit_of_any_file_is_located(lenient: tuple[Path, dict[str, Any
 
 
 def check(folder: Path) -> list[tuple[str, int]]:
-    return [(damage.file, damage.offset) for damage in validate(folder, progress=lambda done, note: None).damage]
+    return [(damage.file, damage.offset) for damage in validate(folder, progress=untold).damage]
 
 
 def test_the_command_names_the_file_and_the_offset(lenient: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

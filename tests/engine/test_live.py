@@ -27,6 +27,7 @@ from oneprice.engine.verify import verify_run
 from oneprice.model.errors import InputError
 from oneprice.model.instrument import InstrumentTable
 from oneprice.model.order import OrderType, ReportType, Side
+from oneprice.model.progress import untold
 from oneprice.trading.hosts import Access
 from oneprice.trading.ledger import Ledger
 from oneprice.venues.base import Endpoints
@@ -90,7 +91,7 @@ async def test_a_live_run_records_what_the_venues_did_and_is_proven(tmp_path) ->
         summary = await end(await start(tmp_path / "R", practice.endpoints, seconds=8.0, how="new"))
         assert summary.trades > 0 and summary.balanced and summary.reconciled is True
         assert fills_in_ledger(tmp_path / "R") == fills_at_venues(practice) != Counter()
-    verdict = verify_run(tmp_path / "R", progress=lambda done, note: None)
+    verdict = verify_run(tmp_path / "R", progress=untold)
     assert verdict.match and verdict.ledger_match, verdict.first
 
 
@@ -113,7 +114,7 @@ async def test_a_killed_live_run_goes_on_and_nothing_the_venues_did_is_missing(t
         after = fills_in_ledger(folder)
         assert not known - after  # what had been acknowledged stands
         assert after == fills_at_venues(practice)
-    verdict = verify_run(folder, progress=lambda done, note: None)
+    verdict = verify_run(folder, progress=untold)
     assert (verdict.state, verdict.match, verdict.ledger_match) == ("closed", True, True), verdict.first
 
 

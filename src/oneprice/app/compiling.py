@@ -18,6 +18,7 @@ from oneprice.compute.kernels.columns import table_of
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.generated import answers_of, made_for, rows_of
 from oneprice.compute.kernels.registry import find
+from oneprice.model.progress import Progress, untold
 
 _COMPILE = "numba:compile"  # Numba's event: what is read from disk does not cause it
 _FEWEST_FOR_PROCESSES = 3  # fewer are compiled sooner than processes start
@@ -81,9 +82,7 @@ def is_compiled(kernel: Kernel) -> bool:
     return True
 
 
-def warm(
-    kernels: Sequence[Kernel], progress: Callable[[float, str], None] = lambda done, note: None
-) -> dict[str, float]:
+def warm(kernels: Sequence[Kernel], progress: Progress = untold) -> dict[str, float]:
     """Compile registered kernels that are not kept yet, on all cores; → the seconds of each that was compiled.
 
     It may start processes, which import the program's main module: scripts call it below `if __name__ == "__main__"`.

@@ -17,16 +17,18 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from oneprice.model.errors import InputError, OnepriceError, Refused, SessionError, VenueError
+from oneprice.model.progress import Progress
 
 OK, DOES_NOT_HOLD, BAD_INPUT, VENUE_FAILED, BAD_SESSION, MACHINE_REFUSED, OUR_FAULT = 0, 1, 2, 3, 4, 5, 70
 
@@ -61,10 +63,10 @@ def table(title: str, rows: Sequence[Sequence[str]], columns: tuple[str, ...]) -
 
 
 @contextmanager
-def progress(what: str, *, total: float | None = None) -> Iterator[Callable[[float, str], None]]:
+def progress(what: str, *, total: float | None = None) -> Iterator[Progress]:
     """A progress bar for long work: call it with how much is done and a word on what is going on."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=people, transient=True) as bar:
+    with Bar(*columns, console=people, transient=True) as bar:
         task = bar.add_task(what, total=total)
 
         def advance(done: float, note: str = "") -> None:

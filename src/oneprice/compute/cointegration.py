@@ -49,10 +49,10 @@ from oneprice.compute.unit_root import (
     room_for,
 )
 from oneprice.model.errors import InputError
+from oneprice.model.progress import Progress, untold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
-Progress = Callable[[float, str], None]
 PAIR = np.dtype(
     [
         ("y", np.int32), ("x", np.int32),  # places of the symbols: y is held, hedge_ratio of x is sold
@@ -221,7 +221,7 @@ def scan_pairs(
     prices: Mapping[str, ArrayLike] | ArrayLike, *, symbols: Sequence[str] | None = None, lags: str | int = "aic",
     trend: str = "c", max_lag: int | None = None, min_correlation: float = 0.0, both_directions: bool = True,
     fdr: float = 0.05, method: str = "bh", log: bool = True, workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = untold,
 ) -> PairScan:  # fmt: skip
     """Engle–Granger for every pair of a universe.
 
@@ -251,8 +251,7 @@ def scan_pairs(
     _check("method", method, method in ("bh", "by"), "bh or by")
     if log:
         columns = _logs(columns)
-    told = progress or (lambda share, what: None)
-    told(0.0, "making ready (the first scan compiles)")
+    progress(0.0, "making ready (the first scan compiles)")
     left, moments, unit, is_whole = _prepared(columns, place)
     firsts, seconds = (side.astype(np.int32) for side in np.triu_indices(len(names), 1))
     correlation = np.empty(len(firsts))
@@ -261,14 +260,14 @@ def scan_pairs(
             (correlations, columns, unit, is_whole, firsts[one], seconds[one], correlation[one])
             for one in _pieces(len(firsts), 16 * _CHUNK)
         ]
-        _all(pool, calls, lambda done: told(_CORRELATING * done, "correlating"))
+        _all(pool, calls, lambda done: progress(_CORRELATING * done, "correlating"))
         kept = np.abs(correlation) >= min_correlation if min_correlation > 0.0 else np.ones(len(firsts), dtype=np.bool_)
         rows = _untested(firsts[kept], seconds[kept], correlation[kept], both_directions)
         calls = [
             (pair_tests, columns, left, moments, is_whole, criterion, most, place, rows[one])
             for one in _pieces(len(rows), _CHUNK)
         ]
-        _all(pool, calls, lambda done: told(_CORRELATING + (1.0 - _CORRELATING) * done, "testing pairs"))
+        _all(pool, calls, lambda done: progress(_CORRELATING + (1.0 - _CORRELATING) * done, "testing pairs"))
     rows["q_value"] = q_values(rows["p_value"], method=method)
     rows["is_discovery"] = rows["q_value"] <= fdr
     return PairScan(rows, names)

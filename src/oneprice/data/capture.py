@@ -28,13 +28,13 @@ from oneprice.data.rest import Answer, RestClient
 from oneprice.data.session import FeedEntry, Record, RecordType, Session
 from oneprice.model.errors import VenueError
 from oneprice.model.instrument import Instrument, InstrumentTable
+from oneprice.model.progress import Progress, untold
 from oneprice.model.tape import HOLD, GapReason, Kind, Rows, TapeWriter
 from oneprice.model.time import NS_PER_S, Clock
 from oneprice.venues.base import Channel, Request, Venue
 from oneprice.venues.feed import TIME, Command, FeedMachine, Fetch, Reconnect, Send, decode_frame
 from oneprice.venues.registry import venue as find_venue
 
-Progress = Callable[[float, str], None]
 _log = logging.getLogger("oneprice.data")
 _CUT_EVERY_S = 0.005
 _CUT_ROWS = 4_096
@@ -46,7 +46,7 @@ NO_LINK = -1  # link number of what no link brought
 _INSTRUMENTS = "instruments"  # purpose of the answers that list them: of no use to a machine, but part of the record
 
 
-def make_decoders_ready(venues: Iterable[str], progress: Progress = lambda done, note: None) -> None:
+def make_decoders_ready(venues: Iterable[str], progress: Progress = untold) -> None:
     """Compile what reads these venues' frames (once on a machine, for seconds), while no socket waits for it."""
     names = list(venues)
     for place, name in enumerate(names):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from oneprice.data.recordings import Line, Recording, is_snapshot, snapshot_symb
 from oneprice.data.session import FeedEntry, Record, RecordType, Session, SessionWriter
 from oneprice.model.errors import InputError
 from oneprice.model.instrument import Instrument, InstrumentTable
+from oneprice.model.progress import Progress, untold
 from oneprice.model.tape import TapeWriter
 from oneprice.model.time import NS_PER_S, iso_ms
 from oneprice.venues.base import Channel, Request, Subscription
@@ -33,8 +34,6 @@ _CHANNELS = (Channel.DEPTH, Channel.QUOTE, Channel.TRADE)
 _FLUSH_ROWS = 1 << 14
 _PROGRESS_LINES = 20_000
 _SHOWN_BYTES = 200
-
-Progress = Callable[[float, str], None]
 
 
 class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +62,7 @@ def import_recordings(
     *,
     venue: str | None = None,
     instruments: Sequence[Instrument] = (),
-    progress: Progress = lambda done, note: None,
+    progress: Progress = untold,
 ) -> ImportResult:
     """Make one session of some recordings, closed and measured.
 

@@ -29,9 +29,10 @@ from oneprice.engine.run import DECISIONS, SESSION, Run, RunManifest, RunRecord,
 from oneprice.engine.settings import Mode, RunSettings
 from oneprice.engine.summary import RunSummary
 from oneprice.engine.view import FeedView, RunView, book_views
-from oneprice.engine.warm import Progress, warm_up
+from oneprice.engine.warm import warm_up
 from oneprice.model.errors import InputError, VenueError
 from oneprice.model.instrument import Instrument
+from oneprice.model.progress import Progress, untold
 from oneprice.model.tape import Rows
 from oneprice.model.time import NS_PER_S, SystemClock
 from oneprice.strategies.base import Strategy
@@ -137,7 +138,7 @@ class RealTimeRun:
         *,
         http: aiohttp.ClientSession,
         endpoints: Mapping[str, Endpoints] | None = None,
-        progress: Progress = lambda done, note: None,
+        progress: Progress = untold,
     ) -> RealTimeRun:
         """Go on with a run that was cut. Its own tape, replayed, is its state: what the ledger and the decision log hold
         must come out again. A live run then asks the venues about every order whose end the tape does not know.

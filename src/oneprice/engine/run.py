@@ -34,6 +34,7 @@ from oneprice.engine.valuation import Valuation
 from oneprice.engine.view import TradeView
 from oneprice.model.errors import InputError, SessionError
 from oneprice.model.instrument import InstrumentTable
+from oneprice.model.progress import Progress
 from oneprice.model.tape import Rows
 from oneprice.model.time import NS_PER_S
 from oneprice.strategies.registry import make_strategy
@@ -235,7 +236,7 @@ def backtest(
     sessions: list[Session],
     folder: Path,
     *,
-    progress: Callable[[float, str], None],
+    progress: Progress,
     speed: float | None = None,
 ) -> RunSummary:
     """Run the settings' strategies over recorded sessions: at full speed, or `speed` times as fast as recorded."""

@@ -3,7 +3,7 @@ decisions? Each step names the first thing that is not so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from oneprice.engine.decisions import DecisionLog, read_decisions
 from oneprice.engine.run import DECISIONS, LEDGER, SESSION, Run, RunManifest, read_run
 from oneprice.engine.settings import Mode
 from oneprice.model.errors import OnepriceError, SessionError
+from oneprice.model.progress import Progress
 from oneprice.trading.ledger import Ledger
 from oneprice.trading.relay import Relay
 
@@ -50,7 +51,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     first: str = ""  # the first thing that is not so, in a sentence
 
 
-def verify_run(folder: Path, *, progress: Callable[[float, str], None]) -> Verdict:
+def verify_run(folder: Path, *, progress: Progress) -> Verdict:
     """Prove a run from its folder alone (a backtest: and from the sessions it names)."""
     run_manifest: RunManifest = manifest.read_manifest(folder / manifest.NAME, RunManifest)
     if run_manifest.kind != "run":
@@ -71,7 +72,7 @@ def verify_run(folder: Path, *, progress: Callable[[float, str], None]) -> Verdi
 
 
 def _proved(
-    folder: Path, damage: list[Damage], *, closed: bool, progress: Callable[[float, str], None]
+    folder: Path, damage: list[Damage], *, closed: bool, progress: Progress
 ) -> Verdict:  # fmt: skip
     record = read_run(folder)
     sessions = [Session.open(folder / SESSION)] if not record.sessions else []

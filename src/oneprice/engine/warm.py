@@ -3,19 +3,16 @@ later one reads the cache. Compiling in the middle of a run would hold every fee
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from oneprice.compute.books import apply_rows, level_behind, level_qty, make_books, sweep
 from oneprice.model.instrument import InstrumentTable
+from oneprice.model.progress import Progress, untold
 from oneprice.model.tape import CLEAR, LAST, ROW, SNAPSHOT, Kind
 from oneprice.strategies.edges import EdgeTable
 
-Progress = Callable[[float, str], None]
 
-
-def warm_up(progress: Progress = lambda done, note: None) -> None:
+def warm_up(progress: Progress = untold) -> None:
     """Call what a run computes with once, on next to nothing, with the types that it will use."""
     progress(0.0, "books")
     books = make_books(1)

@@ -6,7 +6,7 @@ Everything here is a function of the tape, the raw log and the terms, so that an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,12 +23,12 @@ from oneprice.data.export.tables import write_parquet
 from oneprice.data.rederive import first_divergence, recorded_rows, rederived_rows
 from oneprice.data.session import Session
 from oneprice.model.instrument import Instrument
+from oneprice.model.progress import Progress
 from oneprice.venues.base import Channel
 
 SCHEMA = 1
 SYMBOL_MANIFEST = "manifest.json"
 CERTIFIED = "CERTIFIED"
-Progress = Callable[[float, str], None]
 
 
 class StreamFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@ verdicts against what the rows give when all of it is made again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,9 +17,9 @@ from oneprice.data.manifest import Damage
 from oneprice.data.rederive import Divergence, first_divergence
 from oneprice.data.session import CUT, Session, check_folder
 from oneprice.model.errors import SessionError
+from oneprice.model.progress import Progress, untold
 from oneprice.model.time import NS_PER_S
 
-Progress = Callable[[float, str], None]
 _COMPARED = 1 << 20
 
 
@@ -102,7 +102,7 @@ def _made_again(session: Session, *, progress: Progress) -> tuple[dict[str, Symb
     with TemporaryDirectory() as aside:
         files = derive(session, Path(aside), is_plain=terms.is_plain)
         progress(0.4, "verdicts from the rows")
-        made = verdicts(session, terms, files, below=Path(aside), progress=lambda done, note: None)
+        made = verdicts(session, terms, files, below=Path(aside), progress=untold)
         damage = list(_differences(session.folder, Path(aside), made)) if is_certified else []
     return {name: one.verdict for name, one in made.items()}, damage
 

@@ -17,7 +17,6 @@ The package holds a symbol's events in memory as a whole, and so does this."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from oneprice.data.export.aside import written_aside
 from oneprice.data.export.tables import as_floats
 from oneprice.data.session import Session, joined
 from oneprice.model.instrument import Instrument
+from oneprice.model.progress import Progress, untold
 from oneprice.model.tape import ASK, CLEAR, ROW, SNAPSHOT, Kind, Rows
 
 INSTRUMENTS = "instruments.json"
@@ -65,9 +65,7 @@ class ExportedSymbol(msgspec.Struct, frozen=True, kw_only=True):
     local_shift_ns: int
 
 
-def export_hftbacktest(
-    session: Session, folder: Path, *, progress: Callable[[float, str], None] = lambda done, note: None
-) -> list[str]:
+def export_hftbacktest(session: Session, folder: Path, *, progress: Progress = untold) -> list[str]:
     """Write the events of every symbol that has depth or trades, and the rules; → the files' names. They appear together."""
     names = session_names(session.instruments)
     exported: dict[str, ExportedSymbol] = {}

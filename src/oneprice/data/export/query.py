@@ -7,7 +7,7 @@ tables yet, they are made in a temporary folder for as long as the connection li
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from oneprice.data.certify.names import session_names
 from oneprice.data.export.tables import STREAMS, write_parquet
 from oneprice.data.session import Session
 from oneprice.model.errors import InputError
+from oneprice.model.progress import Progress, untold
 from oneprice.model.time import NS_PER_MS, iso_ms
 
 _MOMENT = "TIMESTAMP_NS"  # in UTC; DuckDB computes with it, which it does not with the zoned kind that the files hold
@@ -41,9 +42,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def opened(
-    session: Session, *, progress: Callable[[float, str], None] = lambda done, note: None
-) -> Iterator[duckdb.DuckDBPyConnection]:
+def opened(session: Session, *, progress: Progress = untold) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the views of a session."""
     names = session_names(session.instruments)
     with tempfile.TemporaryDirectory(prefix="oneprice-query-") as temporary:

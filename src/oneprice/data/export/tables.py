@@ -27,6 +27,7 @@ from oneprice.data.certify.names import session_names
 from oneprice.data.export.aside import written_aside
 from oneprice.data.session import Session, joined
 from oneprice.model.instrument import Instrument
+from oneprice.model.progress import Progress, untold
 from oneprice.model.tape import ASK, CLEAR, LAST, SNAPSHOT, Kind, Rows
 
 _TIME = pl.Datetime("ns", "UTC")
@@ -63,9 +64,7 @@ _HELD_ROWS = 1 << 20
 _GROUP_ROWS = 1 << 18
 
 
-def write_parquet(
-    session: Session, folder: Path, *, progress: Callable[[float, str], None] = lambda done, note: None
-) -> list[str]:
+def write_parquet(session: Session, folder: Path, *, progress: Progress = untold) -> list[str]:
     """Write the tables of a session below a folder; → their paths relative to it, sorted. They appear together.
 
     What a killed predecessor left of its parts is removed.
@@ -89,9 +88,7 @@ def write_parquet(
         shutil.rmtree(parts_folder)
 
 
-def _write_parts(
-    session: Session, folder: Path, progress: Callable[[float, str], None]
-) -> dict[tuple[int, int], list[Path]]:
+def _write_parts(session: Session, folder: Path, progress: Progress) -> dict[tuple[int, int], list[Path]]:
     """Part files by (instrument, stream), in order."""
     parts: defaultdict[tuple[int, int], list[Path]] = defaultdict(list)
     read, total = 0, session.manifest.rows or 1

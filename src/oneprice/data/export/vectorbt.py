@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +27,7 @@ from oneprice.data.export.bars import BarMaker, Bars, parse_bar
 from oneprice.data.export.fills import FillLine, RunFill, fill_lines
 from oneprice.data.session import Session
 from oneprice.model.instrument import Instrument
+from oneprice.model.progress import Progress, untold
 from oneprice.model.time import NS_PER_S
 
 MARKET, FILLS, SUMMARY = "market.csv", "fills.csv", "summary.json"
@@ -88,7 +89,7 @@ def export_vectorbt(
     bar: str,
     fills: Iterable[RunFill] = (),
     run: str = "",
-    progress: Callable[[float, str], None] = lambda done, note: None,
+    progress: Progress = untold,
 ) -> Summary:
     """Write the three files; they appear together, once all are whole. InputError for an unknown bar.
 
