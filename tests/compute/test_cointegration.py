@@ -10,6 +10,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -336,6 +337,19 @@ def test_a_scan_is_an_arrow_table_with_names() -> None:
     np.testing.assert_array_equal(table.column("adf").to_numpy(), found.rows["adf"])
 
 
+def test_a_frame_s_columns_are_the_symbols() -> None:
+    columns = dict(zip("ABC", universe(14, symbols=3).T, strict=True))
+    frame = pl.DataFrame(columns)
+    wanted = scan_pairs(columns, lags=1)
+    assert wanted.symbols == ("A", "B", "C")
+    for prices in (frame, frame.to_pandas(), frame.to_arrow()):
+        found = scan_pairs(prices, lags=1)
+        assert (found.symbols, found.rows.tobytes()) == (wanted.symbols, wanted.rows.tobytes())
+        part = scan_pairs(prices, symbols=["C", "A"], lags=1)
+        assert part.symbols == ("C", "A")
+        assert part.rows["adf"].tolist() == wanted.rows["adf"][[3, 2]].tolist()
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -348,8 +362,13 @@ def test_a_scan_is_an_arrow_table_with_names() -> None:
         ({"min_correlation": 1.0}, "min_correlation=1.0: it must be at least 0 and below 1"),
         ({"fdr": 0.0}, "fdr=0.0: it must be above 0 and below 1"),
         ({"method": "holm"}, "method='holm': it must be bh or by"),
-        ({"symbols": ["a", "a", "b"]}, "symbols name 2 different columns; prices have 3"),
+        ({"symbols": ["a", "a", "b"]}, r"symbols=\('a', 'a', 'b'\): it must be different names"),
+        ({"symbols": ["a", "b"]}, "symbols name 2 columns; prices have 3"),
         ({"prices": np.ones((120, 1))}, "prices='1 symbols': it must be of at least 2 symbols"),
+        ({"prices": {"a": np.ones(3), "b": np.ones(3)}, "symbols": ["a", "a"]}, "it must be different names"),
+        ({"prices": {"a": np.ones(3), "b": ["1", "2", "3"]}}, "the column b of prices holds <U1"),
+        ({"prices": {"a": np.ones(3), "b": np.ones(3) > 0}}, "the column b of prices holds bool"),
+        ({"prices": pd.DataFrame(np.ones((3, 2)), columns=["a", "a"])}, "it must be columns of different names"),
         ({"prices": {"a": np.ones(3), "b": np.ones(4)}}, "the columns of prices differ in length"),
         ({"prices": {"a": np.ones(3), "b": np.ones(3)}, "symbols": ["a", "z"]}, "prices, which have no z"),
         ({"prices": np.ones((2, 3))}, "prices='2 rows': it must be of at least 3 rows"),

@@ -218,15 +218,16 @@ def _logs(columns):
 
 
 def scan_pairs(
-    prices: Mapping[str, ArrayLike] | ArrayLike, *, symbols: Sequence[str] | None = None, lags: str | int = "aic",
+    prices: Any, *, symbols: Sequence[str] | None = None, lags: str | int = "aic",
     trend: str = "c", max_lag: int | None = None, min_correlation: float = 0.0, both_directions: bool = True,
     fdr: float = 0.05, method: str = "bh", log: bool = True, workers: int | None = None,
     progress: Progress = untold,
 ) -> PairScan:  # fmt: skip
     """Engle–Granger for every pair of a universe.
 
-    `prices`: a column by symbol, or rows × symbols with `symbols`; taken as logarithms when `log`, so that the hedge ratio is
-    one of values. Rows on which a price is missing (NaN, infinite, or ≤ 0 under a logarithm) are left out of its pairs.
+    `prices`: a column by symbol (a dict, or a frame of Polars, pandas or Arrow, of which `symbols` may choose some), or an
+    array of rows × symbols, named by `symbols`; taken as logarithms when `log`, so that the hedge ratio is one of values.
+    Rows on which a price is missing (NaN, infinite, or ≤ 0 under a logarithm) are left out of its pairs.
     `lags`: "aic" or "bic" over 0…max_lag (⌈12(n/100)^¼⌉ when left out), or that many. `trend`: n, c or ct.
     `min_correlation`: pairs whose changes correlate less, in absolute value, are not tested and not in the result.
     `both_directions`: y on x and x on y, two tests with two answers; else the symbol that comes first is y.
@@ -290,31 +291,50 @@ def q_values(p: ArrayLike, *, method: str = "bh") -> Floats:
     return found
 
 
-def _universe(
-    prices: Mapping[str, ArrayLike] | ArrayLike, symbols: Sequence[str] | None
-) -> tuple[tuple[str, ...], Floats]:
+def _universe(prices: Any, symbols: Sequence[str] | None) -> tuple[tuple[str, ...], Floats]:
     """Names, and a row of prices for each."""
-    if isinstance(prices, Mapping):
-        names = tuple(prices if symbols is None else symbols)
-        unknown = [name for name in names if name not in prices]
-        _check("symbols", names, not unknown, f"among the columns of prices, which have no {', '.join(unknown[:3])}")
-        lengths = {name: np.shape(prices[name]) for name in names}
-        told = ", ".join(f"{name} {shape}" for name, shape in list(lengths.items())[:5])
-        if len(set(lengths.values())) > 1:
-            raise InputError(f"scan_pairs: the columns of prices differ in length: {told}")
-        columns = np.array([np.asarray(prices[name]) for name in names])
-    else:
+    listed = _column_names(prices)
+    if listed is None:
         columns = np.asarray(prices).T
+        if columns.dtype.kind not in "fiu" or columns.ndim != 2:
+            raise InputError(
+                f"scan_pairs: prices hold {columns.dtype} in the shape {columns.T.shape}; needed are numbers, rows × symbols"
+            )
         names = tuple(str(k) for k in range(len(columns))) if symbols is None else tuple(symbols)
-    if columns.dtype.kind not in "fiu" or columns.ndim != 2:
-        shape = columns.T.shape
-        raise InputError(
-            f"scan_pairs: prices hold {columns.dtype} in the shape {shape}; needed are numbers, rows × symbols"
-        )
-    if len(names) != len(columns) or len(set(names)) != len(names):
-        raise InputError(f"scan_pairs: symbols name {len(set(names))} different columns; prices have {len(columns)}")
+        if len(names) != len(columns):
+            raise InputError(f"scan_pairs: symbols name {len(names)} columns; prices have {len(columns)}")
+    else:
+        by_name = {str(name): prices[name] for name in listed}
+        _check("prices", [str(name) for name in listed], len(by_name) == len(listed), "columns of different names")
+        names = tuple(by_name if symbols is None else symbols)
+        unknown = [name for name in names if name not in by_name]
+        _check("symbols", names, not unknown, f"among the columns of prices, which have no {', '.join(unknown[:3])}")
+        columns = _side_by_side(names, [np.asarray(by_name[name]) for name in names])
+    _check("symbols", names, len(set(names)) == len(names), "different names")
     _check("prices", f"{len(names)} symbols", len(names) > 1, "of at least 2 symbols")
     return names, np.ascontiguousarray(columns, dtype=np.float64)
+
+
+def _column_names(prices: Any) -> list[Any] | None:
+    """Those of a dict of columns, an Arrow table, a Polars or a pandas frame; an array has none."""
+    if isinstance(prices, Mapping):
+        return list(prices)
+    names = getattr(prices, "column_names", getattr(prices, "columns", None))
+    return None if names is None else list(names)
+
+
+def _side_by_side(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A row of each column. InputError names one that holds no numbers, and columns of different length."""
+    for name, column in zip(names, columns, strict=True):
+        if column.dtype.kind not in "fiu" or column.ndim != 1:
+            raise InputError(
+                f"scan_pairs: the column {name} of prices holds {column.dtype}; needed are numbers, one a row; "
+                "symbols can choose among the columns"
+            )
+    if len({len(column) for column in columns}) > 1:
+        told = ", ".join(f"{name} {len(column)}" for name, column in list(zip(names, columns, strict=True))[:5])
+        raise InputError(f"scan_pairs: the columns of prices differ in length: {told}")
+    return np.array(columns)
 
 
 def _lags(lags: str | int, max_lag: int | None, rows: int) -> tuple[int, int]:
