@@ -45,8 +45,6 @@ _DOCUMENT = """(() => {
   page.querySelectorAll("script").forEach((script) => script.remove());
   return page.outerHTML;
 })()"""
-
-
 _ASK = {"id": 1, "method": "Runtime.evaluate", "params": {"expression": _DOCUMENT, "returnByValue": True}}
 
 
@@ -71,7 +69,7 @@ async def _watched(profile: Path, until: Sequence[str]) -> str:
 async def _page_socket(http: aiohttp.ClientSession, profile: Path) -> str:
     """Where the browser answers about its page: it writes its port into a file, and lists its pages there."""
     while True:
-        with suppress(OSError, aiohttp.ClientError):
+        with suppress(OSError, IndexError, aiohttp.ClientError):  # not there yet, still empty, not listening yet
             port = (profile / "DevToolsActivePort").read_text().split()[0]
             async with http.get(f"http://127.0.0.1:{port}/json/list") as answer:
                 for target in await answer.json():

@@ -13,7 +13,7 @@ from oneprice.model.funding import FundingEvent
 
 PERPETUALS = ["BTCUSDT_PERP", "ETHUSDT_PERP"]
 FIELDS = ["ts", "tradingsymbol", "mark_price", "index_price", "funding_rate", "next_funding_time", "price_exponent"]
-FOR_S = 5  # lines come each second, of a machine that is not too busy
+FOR_S = 5  # about as many lines, where the machine is not too busy
 
 
 @pytest.mark.parametrize("venue", ["binance", "bybit"])
