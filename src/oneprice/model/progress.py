@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[
-    [float, str], None
-]  # how much is done (1 is all, where nothing else is said), and a word on what goes on
+# How much is done (1 is all, where nothing else is said), and a word on what goes on.
+Progress = Callable[[float, str], None]
 
 
 def untold(done: float, note: str) -> None:
