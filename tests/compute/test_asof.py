@@ -247,6 +247,12 @@ def test_left_columns_come_back_as_they_are() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["numpy", "polars", "arrow"])
+def test_a_right_side_with_nothing_but_time_and_key_adds_nothing(kind) -> None:
+    left, right = of_kind(kind, LEFT), of_kind(kind, {name: FLAT[name] for name in ("t", "k")})
+    assert plain(asof_join(left, right, by="k")) == plain(left)
+
+
 def test_chunks_and_slices_and_strides() -> None:
     frame = pl.concat([pl.DataFrame(LEFT)[:1], pl.DataFrame(LEFT)[1:]], rechunk=False)
     tape = np.zeros(3, dtype=[("t", np.int64), ("p", float)])
@@ -399,6 +405,23 @@ def test_a_side_that_is_not_sorted_is_an_error_with_its_row() -> None:
     with pytest.raises(KernelError, match=r"left\['t'\] goes back at row 1, to 1 from 5"):
         asof_join({"t": t}, {"t": keys[:1]})
     assert asof_rows(t[:4], np.array([0]), keys[:4], np.array([1])).tolist() == [-1, 0, -1, 0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from([1, 2, 3, 4_096, 4_097, 8_193]), min_size=1, max_size=3), st.data())
+def test_rows_of_a_key_one_after_the_other_are_joined_or_the_one_that_goes_back_is_named(sizes, data) -> None:
+    """Rows are looked at in blocks that end at powers of two."""
+    sizes = [3, *sizes]
+    keys = np.repeat(np.arange(len(sizes)), sizes)
+    within = np.concatenate([np.arange(size) for size in sizes])
+    t = 10 * within
+    clock = np.full(len(sizes), 5)
+    assert asof_rows(clock, t, np.arange(len(sizes)), keys).tolist() == np.flatnonzero(within == 0).tolist()
+    rows = np.flatnonzero((within > 0) & ((within & (within - 1)) == 0)).tolist()
+    back = data.draw(st.sampled_from(rows))
+    t[back] = t[back - 1] - 1
+    with pytest.raises(KernelError, match=rf"right_t goes back at row {back}, .* in row {back - 1},"):
+        asof_rows(clock, t, np.arange(len(sizes)), keys)
 
 
 @pytest.mark.parametrize(

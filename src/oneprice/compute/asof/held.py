@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from oneprice.compute.asof.matching import Codes
+from oneprice.compute.asof.passes import Codes
 from oneprice.compute.kernels.definition import Ints
 
 Columns = dict[str, NDArray[Any]]

@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from oneprice.compute.asof.columns import Column, Keys, sides_of
 from oneprice.compute.asof.definition import Rule, read_rule
-from oneprice.compute.asof.matching import NONE, matched_rows
+from oneprice.compute.asof.matching import matched_rows
+from oneprice.compute.asof.passes import NONE
 from oneprice.compute.kernels.definition import Ints, KernelError
 from oneprice.model.errors import unknown_name
 
 Table = Any  # dict of NumPy columns, pyarrow.Table or polars.DataFrame
 By = str | Sequence[str] | None
+_PLACE = pl.Series(dtype=pl.get_index_type()).to_numpy().dtype  # how Polars counts rows
 
 
 def asof_join(
@@ -187,9 +189,12 @@ def _joined(left: Table, taken: Sequence[tuple[Table, Ints, Mapping[str, str]]])
 
 
 def _of_polars(table: Table, rows: Ints, renamed: Mapping[str, str]) -> list[pl.Series]:
-    places = pl.Series(rows)
-    places = pl.select(pl.when(places != NONE).then(places)).to_series()
-    return [_as_series(table[old]).gather(places).alias(new) for old, new in renamed.items()]
+    places = pl.Series(
+        rows.astype(_PLACE)
+    )  # Polars would cast any other kind, for each column anew; NONE is the largest
+    places = pl.select(pl.when(places != np.iinfo(_PLACE).max).then(places)).to_series()
+    columns = pl.DataFrame([_as_series(table[old]).alias(new) for old, new in renamed.items()])
+    return columns[places].get_columns() if renamed else []
 
 
 def _as_series(column: Any) -> pl.Series:

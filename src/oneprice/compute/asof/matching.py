@@ -1,11 +1,10 @@
 """Which right row belongs to each left row: the compiled heart of all ASOF joins.
 
 Both sides come as `Side`s: times, and a code for the key of every row. Where both are sorted by time as a whole, one pass over
-them does it, whatever the number of keys: it carries the newest right row of each key along (backward) or, from the end,
-the next one (forward). The left rows are cut into pieces, one a thread; a piece finds its own beginning by looking back from
-there until it has met every key. Where rows are sorted within their keys only, they are read key by key, as they lie or
-as a counting sort lists them, some keys a thread. The compiled functions let go of the interpreter; plain threads run them,
-because Numba's own may not be entered from two threads at a time."""
+them does it, whatever the number of keys (`passes.py`). The left rows are cut into pieces, one a thread; a piece finds its own
+beginning by looking back from there until it has met every key. Where rows are sorted within their keys only, they are read
+key by key, as they lie or as a counting sort lists them, some keys a thread. The compiled functions let go of the interpreter;
+plain threads run them, because Numba's own may not be entered from two threads at a time."""
 
 from __future__ import annotations
 
@@ -19,14 +18,23 @@ from numba import njit
 from numpy.typing import NDArray
 
 from oneprice.compute.asof.definition import Rule
+from oneprice.compute.asof.passes import (
+    NONE,
+    Codes,
+    Pass,
+    bound,
+    pass_backward,
+    pass_forward,
+    search_backward,
+    search_forward,
+)
 from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import Ints, KernelError
 
-Codes = NDArray[np.int32]
-NONE = -1  # in place of a row number
 _ALONE_BELOW = 1 << 17  # rows of both sides: fewer are not worth a second thread
 _SHORT = 16  # so many times as many right rows as left ones: the right is searched, not walked through
 _MOST_THREADS = 8
+_TOGETHER = 4_096  # rows that are looked at in one go
 
 
 class Side(NamedTuple):
@@ -61,20 +69,20 @@ def sorted_rows(left: Side, right: Side, keys: int, rule: Rule, run: Run = map, 
     def piece(k: int) -> None:
         begin, end = bounds[k], bounds[k + 1]
         t, codes = left.t[begin:end], left.codes if len(left.codes) == 1 else left.codes[begin:end]
-        of_piece = rows[begin:end]
+        at = Pass(t, codes, right.t, right.codes, rows[begin:end])
         if rule.direction != "forward":
             if is_searched:
-                _search_backward(t, right.t, rule.exact, of_piece)
+                search_backward(at, rule.exact)
             else:
-                _pass_backward(t, codes, right.t, right.codes, rule.exact, rule.tolerance, keys, of_piece)
+                pass_backward(at, rule.exact, rule.tolerance, keys)
         if rule.direction != "backward":
             is_nearest = rule.direction == "nearest"
             if is_searched:
-                _search_forward(t, right.t, rule.exact, is_nearest, of_piece)
+                search_forward(at, rule.exact, is_nearest)
             else:
-                _pass_forward(t, codes, right.t, right.codes, rule.exact, rule.tolerance, keys, is_nearest, of_piece)
+                pass_forward(at, rule.exact, rule.tolerance, keys, is_nearest)
         if rule.is_bounded:
-            _bound(t, right.t, rule.tolerance, of_piece)
+            bound(at, rule.tolerance)
 
     list(run(piece, range(pieces)))
     return rows
@@ -85,7 +93,9 @@ def _rows_by_key(left: Side, right: Side, keys: int, rule: Rule, run: Run, *, pi
     work = np.cumsum(of_left.ends - of_left.begins + of_right.ends - of_right.begins)
     shares = np.linspace(0, work[-1] if keys else 0, pieces + 1)[1:-1]  # threads get about as much work
     bounds = np.concatenate([[0], np.searchsorted(work, shares), [keys]])
-    rows = np.full(len(left.t), NONE, dtype=np.int64)
+    rows = np.empty(len(left.t), dtype=np.int64)
+    if np.sum(of_left.ends - of_left.begins) < len(rows):
+        rows.fill(NONE)  # some have no key
     backward, forward = rule.direction != "forward", rule.direction != "backward"
 
     def piece(k: int) -> None:
@@ -94,7 +104,7 @@ def _rows_by_key(left: Side, right: Side, keys: int, rule: Rule, run: Run, *, pi
 
     list(run(piece, range(pieces)))
     if rule.is_bounded:
-        _bound(left.t, right.t, rule.tolerance, rows)
+        bound(Pass(left.t, left.codes, right.t, right.codes, rows), rule.tolerance)
     return rows
 
 
@@ -133,7 +143,16 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 _ALL_ONE: Codes = frozen(np.zeros(1, dtype=np.int32))
 
 
-# -- compiled: places are unsigned where they are used, which spares Numba the question whether they count from the end --
+# -- compiled -----------------------------------------------------------------------------------------------------------
+
+
+@inner
+def _goes_back(t):
+    back = False
+    earlier, later = t[:-1], t[1:]
+    for i in range(later.shape[0]):  # without a way out, so that it is done several rows at a time
+        back |= later[i] < earlier[i]
+    return back
 
 
 @njit(cache=True, nogil=True)
@@ -141,162 +160,13 @@ def first_unsorted(t):
     """The first row whose time is before that of the row before it, or -1."""
     begin = 1
     while begin < t.shape[0]:
-        end = min(begin + 4096, t.shape[0])
-        earlier, later = t[begin - 1 : end - 1], t[begin:end]
-        goes_back = False
-        for i in range(later.shape[0]):  # without a way out, so that it is done several rows at a time
-            goes_back |= later[i] < earlier[i]
-        if goes_back:
-            for i in range(later.shape[0]):
-                if later[i] < earlier[i]:
-                    return begin + i
+        end = min(begin + _TOGETHER, t.shape[0])
+        if _goes_back(t[begin - 1 : end]):
+            for i in range(begin, end):
+                if t[i] < t[i - 1]:
+                    return i
         begin = end
     return NONE
-
-
-@njit(cache=True)
-def distance(early, late):
-    """How long from one time to a later one, which may be more than an int64 holds."""
-    return np.uint64(late) - np.uint64(early)
-
-
-@inner
-def _first_not_below(t, begin, value):
-    end = t.shape[0]
-    while begin < end:
-        middle = (begin + end) >> 1
-        if t[middle] < value:
-            begin = middle + 1
-        else:
-            end = middle
-    return begin
-
-
-@inner
-def _first_above(t, begin, value):
-    end = t.shape[0]
-    while begin < end:
-        middle = (begin + end) >> 1
-        if t[middle] <= value:
-            begin = middle + 1
-        else:
-            end = middle
-    return begin
-
-
-@inner
-def _nearer(rt, t, behind, ahead):
-    """Of a row behind and one ahead (or -1) the nearer one; of two as near, the one behind."""
-    if behind == NONE or (ahead != NONE and distance(t, rt[ahead]) < distance(rt[behind], t)):
-        return ahead
-    return behind
-
-
-@njit(cache=True, nogil=True)
-def _search_backward(lt, rt, exact, rows):
-    for i in range(lt.shape[0]):
-        rows[i] = (_first_above(rt, 0, lt[i]) if exact else _first_not_below(rt, 0, lt[i])) - 1
-
-
-@njit(cache=True, nogil=True)
-def _search_forward(lt, rt, exact, is_nearest, rows):
-    """The rows ahead; `is_nearest`: where they are nearer than those that `rows` holds already."""
-    for i in range(lt.shape[0]):
-        ahead = _first_not_below(rt, 0, lt[i]) if exact else _first_above(rt, 0, lt[i])
-        ahead = _first_above(rt, ahead, rt[ahead]) - 1 if ahead < rt.shape[0] else NONE
-        rows[i] = _nearer(rt, lt[i], rows[i], ahead) if is_nearest else ahead
-
-
-@njit(cache=True, nogil=True)
-def _pass_backward(lt, lk, rt, rk, exact, tolerance, keys, rows):
-    """One pass, forward in time, with the newest right row of each key.
-
-    Every step takes either a right or a left row, and does both things without a branch, because no processor foresees which
-    it will be: a left row is answered again until it is passed, a right row that is not due is noted where nobody looks.
-    """
-    if lt.shape[0] == 0:
-        return
-    n, m = lt.shape[0], rt.shape[0]
-    each_l, each_r = -int(lk.shape[0] > 1), -int(rk.shape[0] > 1)  # i & 0: all rows have the one code
-    newest, nowhere = np.full(keys + 3, NONE, dtype=np.int64), np.uint64(keys + 2)
-    j = _first_not_below(rt, 0, lt[0])
-    missing, back = keys, j - 1
-    while back >= 0 and missing > 0 and distance(rt[back], lt[0]) <= tolerance:
-        seen = rk[back & each_r]
-        if seen < keys and newest[seen] == NONE:
-            newest[seen] = back
-            missing -= 1
-        back -= 1
-    i = 0
-    while i < n and j < m:
-        t, of_right = lt[np.uint64(i)], rt[np.uint64(j)]
-        is_due = (of_right < t) | ((of_right == t) & exact)
-        key = np.uint64(rk[np.uint64(j & each_r)])
-        rows[np.uint64(i)] = newest[np.uint64(lk[np.uint64(i & each_l)])]
-        newest[key if is_due else nowhere] = j
-        j += int(is_due)
-        i += int(not is_due)
-    while i < n:
-        rows[i] = newest[lk[i & each_l]]
-        i += 1
-
-
-@njit(cache=True, nogil=True)
-def _pass_forward(lt, lk, rt, rk, exact, tolerance, keys, is_nearest, rows):
-    """The same, back in time, with the next right row of each key: of several of one time the last, which comes first here.
-
-    `is_nearest`: `rows` holds the rows behind already, and the nearer ones stay.
-    """
-    if lt.shape[0] == 0:
-        return
-    each_l, each_r = -int(lk.shape[0] > 1), -int(rk.shape[0] > 1)
-    following, nowhere = np.full(keys + 3, NONE, dtype=np.int64), np.uint64(keys + 2)
-    its_t = np.zeros(keys + 3, dtype=np.int64)
-    final_t = lt[-1]
-    j = _first_above(rt, 0, final_t) - 1
-    missing, ahead, met_t = keys, j + 1, final_t
-    while ahead < rt.shape[0] and (missing > 0 or rt[ahead] == met_t) and distance(final_t, rt[ahead]) <= tolerance:
-        seen = rk[ahead & each_r]
-        if seen < keys:
-            if following[seen] == NONE:
-                missing -= 1
-                met_t = rt[ahead]
-            if following[seen] == NONE or its_t[seen] == rt[ahead]:
-                following[seen], its_t[seen] = ahead, rt[ahead]
-        ahead += 1
-    i = lt.shape[0] - 1
-    while i >= 0 and j >= 0:
-        t, of_right = lt[np.uint64(i)], rt[np.uint64(j)]
-        is_due = (of_right > t) | ((of_right == t) & exact)
-        own = np.uint64(lk[np.uint64(i & each_l)])
-        found = following[own]
-        if is_nearest:
-            behind = rows[np.uint64(i)]
-            is_nearer = distance(t, its_t[own]) < distance(rt[np.uint64(max(behind, 0))], t)
-            found = found if (behind == NONE) | ((found != NONE) & is_nearer) else behind
-            found = behind if is_due else found
-        rows[np.uint64(i)] = found
-        key = np.uint64(rk[np.uint64(j & each_r)])
-        is_taken = is_due & ((its_t[key] != of_right) | (following[key] == NONE))
-        place = key if is_taken else nowhere
-        following[place] = j
-        its_t[place] = of_right
-        j -= int(is_due)
-        i -= int(not is_due)
-    while i >= 0:
-        found = following[lk[i & each_l]]
-        rows[i] = _nearer(rt, lt[i], rows[i], found) if is_nearest else found
-        i -= 1
-
-
-@njit(cache=True, nogil=True)
-def _bound(lt, rt, tolerance, rows):
-    """No row further away than the tolerance."""
-    for i in range(rows.shape[0]):
-        if rows[i] != NONE:
-            t, of_right = lt[i], rt[rows[i]]
-            if (distance(of_right, t) if of_right <= t else distance(t, of_right)) > tolerance:
-                rows[i] = NONE
 
 
 @njit(cache=True, nogil=True)
@@ -326,24 +196,46 @@ def _by_key(t, codes, keys):
     return starts, rows, times, NONE, NONE
 
 
+@inner
+def _changes(codes, key):
+    other = False
+    for i in range(codes.shape[0]):  # as above
+        other |= codes[i] != key
+    return other
+
+
+@inner
+def _run_from(t, codes, begin, key):
+    """(row after the last of those that stand together from here on, the first of them whose time goes back or -1)."""
+    i, some = begin + 1, 1  # twice as many each time, so that many short runs are not looked at again and again
+    while i < t.shape[0]:
+        end, some = min(i + some, t.shape[0]), min(2 * some, _TOGETHER)
+        if _changes(codes[i:end], key) or _goes_back(t[i - 1 : end]):  # a single code: there is nothing behind it
+            for k in range(i, end):
+                if codes.shape[0] > 1 and codes[k] != key:
+                    return k, NONE
+                if t[k] < t[k - 1]:
+                    return k, k
+        i = end
+    return i, NONE
+
+
 @njit(cache=True, nogil=True)
 def _runs(t, codes, keys):
     """(begins, ends, whether the rows of each key stand together, row, row before): as far as they do, and up to the first row
     whose time goes back within its key."""
-    each = -int(codes.shape[0] > 1)
     begins, ends = np.zeros(keys, dtype=np.int64), np.zeros(keys, dtype=np.int64)
-    i = 0
-    while i < t.shape[0]:
-        key, begin = codes[i & each], i
-        if key < keys and ends[key] > 0:
-            return begins, ends, False, NONE, NONE
-        i += 1
-        while i < t.shape[0] and codes[i & each] == key:
-            if t[i] < t[i - 1] and key < keys:
-                return begins, ends, False, i, i - 1
-            i += 1
+    begin = 0
+    while begin < t.shape[0]:
+        key = codes[begin if codes.shape[0] > 1 else 0]
+        end, back = _run_from(t, codes, begin, key)
         if key < keys:
-            begins[key], ends[key] = begin, i
+            if ends[key] > 0:
+                return begins, ends, False, NONE, NONE
+            if back != NONE:
+                return begins, ends, False, back, back - 1
+            begins[key], ends[key] = begin, end
+        begin = end
     return begins, ends, True, NONE, NONE
 
 
@@ -356,13 +248,18 @@ def _merge(left, right, first_key, end_key, all_one, backward, forward, exact, t
     scratch = np.empty(longest, dtype=np.int64)
     for key in range(first_key, end_key):
         begin, end, right_begin = left.begins[key], left.ends[key], right.begins[key]
-        lt, rt, found = left.t[begin:end], right.t[right_begin : right.ends[key]], scratch[: end - begin]
+        found = rows[begin:end] if left.rows.shape[0] == 0 else scratch[: end - begin]
+        at = Pass(left.t[begin:end], all_one, right.t[right_begin : right.ends[key]], all_one, found)
         if backward:
-            _pass_backward(lt, all_one, rt, all_one, exact, tolerance, 1, found)
+            pass_backward(at, exact, tolerance, 1)
         if forward:
-            _pass_forward(lt, all_one, rt, all_one, exact, tolerance, 1, backward, found)
+            pass_forward(at, exact, tolerance, 1, backward)
         for i in range(found.shape[0]):
-            row = found[i] + right_begin if found[i] != NONE else NONE
-            if right.rows.shape[0] > 0 and row != NONE:
-                row = right.rows[row]
-            rows[left.rows[begin + i] if left.rows.shape[0] > 0 else begin + i] = row
+            found[i] += right_begin if found[i] != NONE else 0
+        if right.rows.shape[0] > 0:
+            for i in range(found.shape[0]):
+                if found[i] != NONE:
+                    found[i] = right.rows[found[i]]
+        if left.rows.shape[0] > 0:
+            for i in range(found.shape[0]):
+                rows[left.rows[begin + i]] = found[i]

@@ -23,7 +23,8 @@ from oneprice.compute.asof.arriving import MAX_NS, MIN_NS, Input, Keys, SavedInp
 from oneprice.compute.asof.definition import read_ns, read_rule
 from oneprice.compute.asof.held import Columns
 from oneprice.compute.asof.joins import By, Table, names_given, numpy_columns, taken_at
-from oneprice.compute.asof.matching import NONE, sorted_rows
+from oneprice.compute.asof.matching import sorted_rows
+from oneprice.compute.asof.passes import NONE
 from oneprice.compute.kernels.definition import KernelError, decoded
 from oneprice.model.errors import unknown_name
 

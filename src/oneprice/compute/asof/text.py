@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from oneprice.compute.asof.matching import Codes
 from oneprice.compute.asof.numbering import Numbers
+from oneprice.compute.asof.passes import Codes
 
 _STRING_VIEWS = b"vu"
 
