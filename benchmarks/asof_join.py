@@ -16,11 +16,11 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
+from benchmarks.turns import fastest
 from oneprice.compute.asof import StreamingAsof, asof_join
 
 NS_PER_ROW = 10_000
@@ -57,17 +57,6 @@ def ours(left: pl.DataFrame, right: pl.DataFrame, direction: str) -> pl.DataFram
     return joined
 
 
-def best_ms(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The best round of each, taking turns, so that what else the machine does hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            times[name].append((time.perf_counter() - began) * 1e3)
-    return {name: min(of_work) for name, of_work in times.items()}
-
-
 def streaming_ns_per_row(left: pl.DataFrame, right: pl.DataFrame) -> float:
     """Of both sides together, from dicts of NumPy columns in micro-batches."""
     trades, quotes = ({name: one[name].to_numpy() for name in one.columns} for one in (left, right))
@@ -98,21 +87,21 @@ def main(arguments: list[str] | None = None) -> None:
             # Looking ahead, Polars takes the first of several rows of one time, and of two rows as near the one ahead.
             allowed = 0 if direction == "backward" else asked.rows // 100
             assert different <= allowed, f"{name}, {direction}: {different} rows differ"
-            ms = best_ms(
-                {
-                    "polars": lambda left=left, right=right, direction=direction: polars(left, right, direction),
-                    "oneprice": lambda left=left, right=right, direction=direction: ours(left, right, direction),
-                },
-                asked.rounds,
+            polars_ms, ours_ms = (
+                1e3 * best_s
+                for best_s in fastest(
+                    asked.rounds,
+                    lambda left=left, right=right, direction=direction: polars(left, right, direction),
+                    lambda left=left, right=right, direction=direction: ours(left, right, direction),
+                )
             )
-            ratio = ms["polars"] / ms["oneprice"]
+            ratio = polars_ms / ours_ms
             found[f"{name}, {direction}"] = {
-                **{peer: round(value, 1) for peer, value in ms.items()},
+                "polars": round(polars_ms, 1),
+                "oneprice": round(ours_ms, 1),
                 "ratio": round(ratio, 2),
             }
-            print(
-                f"{name:14} {direction:9} polars {ms['polars']:8.1f}   oneprice {ms['oneprice']:8.1f}  {ratio:6.1f} ×"
-            )
+            print(f"{name:14} {direction:9} polars {polars_ms:8.1f}   oneprice {ours_ms:8.1f}  {ratio:6.1f} ×")
     streamed = tuple(one[: min(asked.rows, 1_000_000)] for one in prepared["whole numbers"])
     ns = min(streaming_ns_per_row(*streamed) for _ in range(asked.rounds))
     found["streaming"] = {"ns_per_row": round(ns, 1)}

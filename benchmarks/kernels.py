@@ -11,7 +11,6 @@ python -m benchmarks.kernels [--rows 1000000] [--rounds 5] [--part batch|columns
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 import time
@@ -26,6 +25,7 @@ from river import stats, utils
 from talipp.indicators import ADX, ATR, BB, EMA, MACD, RSI, SMA, DonchianChannels, Stoch
 from talipp.ohlcv import OHLCV
 
+from benchmarks.turns import fastest
 from oneprice.compute.kernels.core48 import CORE48, core48
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
@@ -42,19 +42,6 @@ NEEDED: dict[str, dict[str, Any]] = {  # parameters without a default
     "exposure_limits": {"positions": 6, "gross": 3e4},
 }  # fmt: skip
 W = 100
-
-
-def fastest(work: Callable[[], Any], rounds: int) -> float:
-    """Seconds of the fastest of some runs, without the garbage collector, as `timeit` measures."""
-    times = []
-    gc.collect()
-    gc.disable()
-    for _ in range(rounds):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    gc.enable()
-    return min(times)
 
 
 def batch(rows: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -89,10 +76,9 @@ def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> dict[str, float]:
         else:
             streaming._answers(t[:few], parts)
 
-    return {
-        "loop": fastest(loop, 2 * rounds) / few * 1e9,
-        "columns": fastest(lambda: Streaming(kernel, **parameters).update(t, **columns), rounds) / rows * 1e9,
-    }
+    (loop_s,) = fastest(2 * rounds, loop)
+    (columns_s,) = fastest(rounds, lambda: Streaming(kernel, **parameters).update(t, **columns))
+    return {"loop": loop_s / few * 1e9, "columns": columns_s / rows * 1e9}
 
 
 def columns(rows: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -131,8 +117,8 @@ def columns(rows: int, rounds: int) -> dict[str, dict[str, float]]:
         peers = {"oneprice": lambda name=name, given=given: compute(name, **given), "pandas": of_pandas}
         if of_polars is not None:
             peers["polars"] = of_polars
-        found[name] = {peer: fastest(work, rounds) / rows * 1e9 for peer, work in peers.items()}
-        ns = found[name]
+        seconds = fastest(rounds, *peers.values())
+        ns = found[name] = {peer: best_s / rows * 1e9 for peer, best_s in zip(peers, seconds, strict=True)}
         told = "  ".join(
             f"{peer} {ns[peer]:7.1f} ns = {ns[peer] / ns['oneprice']:5.1f} ×" for peer in ns if peer != "oneprice"
         )
@@ -191,14 +177,12 @@ def tick(rows: int, rounds: int) -> dict[str, float]:
                 one.update(value, float(close[k]))
                 one.get()
 
-    found = {
-        "oneprice": fastest(of_ours, rounds) / rows * 1e9, "river + talipp": fastest(of_peers, min(rounds, 2)) / rows * 1e9
-    }  # fmt: skip
+    ours_ns, peers_ns = (best_s / rows * 1e9 for best_s in fastest(rounds, of_ours, of_peers))
     print(
-        f"{len(ours.outputs)} outputs of {len(SAME)} indicators a tick: {found['oneprice']:.0f} ns; river and talipp "
-        f"{found['river + talipp']:.0f} ns = {found['river + talipp'] / found['oneprice']:.0f} ×"
+        f"{len(ours.outputs)} outputs of {len(SAME)} indicators a tick: {ours_ns:.0f} ns; river and talipp "
+        f"{peers_ns:.0f} ns = {peers_ns / ours_ns:.0f} ×"
     )
-    return found
+    return {"oneprice": ours_ns, "river + talipp": peers_ns}
 
 
 def feature_set(rows: int, rounds: int) -> dict[str, float]:
@@ -237,7 +221,7 @@ def feature_set(rows: int, rounds: int) -> dict[str, float]:
         def of_batch(make: Callable[[], Pipeline] = make, columns: dict[str, Any] = columns) -> None:
             make().update(t, **columns)
 
-        batch_ns, tick_ns = (fastest(work, rounds) / rows * 1e9 for work in (of_batch, of_ticks))
+        batch_ns, tick_ns = (best_s / rows * 1e9 for best_s in fastest(rounds, of_batch, of_ticks))
         found |= {f"{name}, batch": batch_ns, f"{name}, tick": tick_ns}
         print(
             f"{name}: {batch_ns:.0f} ns a row of a batch, {tick_ns:.0f} ns a tick from Python; first use {compiled_s:.1f} s "
