@@ -189,12 +189,12 @@ def _joined(left: Table, taken: Sequence[tuple[Table, Ints, Mapping[str, str]]])
 
 
 def _of_polars(table: Table, rows: Ints, renamed: Mapping[str, str]) -> list[pl.Series]:
-    places = pl.Series(
-        rows.astype(_PLACE)
-    )  # Polars would cast any other kind, for each column anew; NONE is the largest
+    if not renamed:
+        return []
+    # Places of any other kind Polars would cast, for each column anew. NONE becomes the largest.
+    places = pl.Series(rows.astype(_PLACE))
     places = pl.select(pl.when(places != np.iinfo(_PLACE).max).then(places)).to_series()
-    columns = pl.DataFrame([_as_series(table[old]).alias(new) for old, new in renamed.items()])
-    return columns[places].get_columns() if renamed else []
+    return pl.DataFrame([_as_series(table[old]).alias(new) for old, new in renamed.items()])[places].get_columns()
 
 
 def _as_series(column: Any) -> pl.Series:
