@@ -408,7 +408,7 @@ def test_a_side_that_is_not_sorted_is_an_error_with_its_row() -> None:
     assert asof_rows(t[:4], np.array([0]), keys[:4], np.array([1])).tolist() == [-1, 0, -1, 0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([1, 2, 3, 4_096, 4_097, 8_193]), min_size=1, max_size=3), st.data())
 def test_rows_of_a_key_one_after_the_other_are_joined_or_the_one_that_goes_back_is_named(sizes, data) -> None:
     """Rows are looked at in blocks that end at powers of two."""

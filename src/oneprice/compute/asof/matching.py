@@ -23,6 +23,7 @@ from oneprice.compute.asof.passes import (
     Codes,
     Pass,
     bound,
+    code_of,
     pass_backward,
     pass_forward,
     search_backward,
@@ -172,11 +173,10 @@ def first_unsorted(t):
 @njit(cache=True, nogil=True)
 def _by_key(t, codes, keys):
     """(starts, rows, times, row, row before): a counting sort by key; the first row whose time goes back within its key."""
-    each = -int(codes.shape[0] > 1)
     starts = np.zeros(keys + 1, dtype=np.int64)
     newest = np.full(keys, NONE, dtype=np.int64)
     for i in range(t.shape[0]):
-        key = codes[i & each]
+        key = code_of(codes, i)
         if key < keys:
             before = newest[key]
             if before != NONE and t[i] < t[before]:
@@ -188,7 +188,7 @@ def _by_key(t, codes, keys):
     rows, times = np.empty(starts[keys], dtype=np.int64), np.empty(starts[keys], dtype=np.int64)
     places = starts[:keys].copy()
     for i in range(t.shape[0]):
-        key = codes[i & each]
+        key = code_of(codes, i)
         if key < keys:
             rows[places[key]] = i
             times[places[key]] = t[i]
@@ -227,7 +227,7 @@ def _runs(t, codes, keys):
     begins, ends = np.zeros(keys, dtype=np.int64), np.zeros(keys, dtype=np.int64)
     begin = 0
     while begin < t.shape[0]:
-        key = codes[begin if codes.shape[0] > 1 else 0]
+        key = code_of(codes, begin)
         end, back = _run_from(t, codes, begin, key)
         if key < keys:
             if ends[key] > 0:

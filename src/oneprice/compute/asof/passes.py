@@ -90,7 +90,8 @@ def search_forward(at, exact, is_nearest):
 
 
 @inlined
-def _code(codes, row):
+def code_of(codes, row):
+    """The code of a row's key."""
     return codes[np.uint64(row & -int(codes.shape[0] > 1))]  # row & 0: all rows have the one code
 
 
@@ -106,7 +107,7 @@ def _begin_backward(at, t, tolerance, keys, newest):
     j = _first_not_below(at.rt, 0, t)
     missing, back = keys, j - 1
     while back >= 0 and missing > 0 and distance(at.rt[back], t) <= tolerance:
-        seen = _code(at.rk, back)
+        seen = code_of(at.rk, back)
         if seen < keys and newest[seen] == NONE:
             newest[seen] = back
             missing -= 1
@@ -118,8 +119,8 @@ def _begin_backward(at, t, tolerance, keys, newest):
 def _step_backward(at, exact, newest, i, j):
     t, of_right = at.lt[np.uint64(i)], at.rt[np.uint64(j)]
     is_due = (of_right < t) | ((of_right == t) & exact)
-    at.rows[np.uint64(i)] = newest[np.uint64(_code(at.lk, i))]
-    newest[np.uint64(_chosen(is_due, _code(at.rk, j), newest.shape[0] - 1))] = j
+    at.rows[np.uint64(i)] = newest[np.uint64(code_of(at.lk, i))]
+    newest[np.uint64(_chosen(is_due, code_of(at.rk, j), newest.shape[0] - 1))] = j
     return i + int(not is_due), j + int(is_due)
 
 
@@ -128,7 +129,7 @@ def _rest_backward(at, exact, newest, i, j, end):
     while i < end and j < at.rt.shape[0]:
         i, j = _step_backward(at, exact, newest, i, j)
     while i < end:
-        at.rows[i] = newest[_code(at.lk, i)]
+        at.rows[i] = newest[code_of(at.lk, i)]
         i += 1
 
 
@@ -155,7 +156,7 @@ def _begin_forward(at, t, tolerance, keys, following, its_t):
     j = _first_above(at.rt, 0, t) - 1
     missing, ahead, met_t = keys, j + 1, t
     while ahead < at.rt.shape[0] and (missing > 0 or at.rt[ahead] == met_t) and distance(t, at.rt[ahead]) <= tolerance:
-        seen = _code(at.rk, ahead)
+        seen = code_of(at.rk, ahead)
         if seen < keys:
             if following[seen] == NONE:
                 missing -= 1
@@ -170,7 +171,7 @@ def _begin_forward(at, t, tolerance, keys, following, its_t):
 def _step_forward(at, exact, is_nearest, following, its_t, i, j):
     t, of_right = at.lt[np.uint64(i)], at.rt[np.uint64(j)]
     is_due = (of_right > t) | ((of_right == t) & exact)
-    own, key = np.uint64(_code(at.lk, i)), _code(at.rk, j)
+    own, key = np.uint64(code_of(at.lk, i)), code_of(at.rk, j)
     found = following[own]
     if is_nearest:
         behind = at.rows[np.uint64(i)]
@@ -189,7 +190,7 @@ def _rest_forward(at, exact, is_nearest, following, its_t, i, j, begin):
     while i >= begin and j >= 0:
         i, j = _step_forward(at, exact, is_nearest, following, its_t, i, j)
     while i >= begin:
-        found = following[_code(at.lk, i)]
+        found = following[code_of(at.lk, i)]
         at.rows[i] = _nearer(at.rt, at.lt[i], at.rows[i], found) if is_nearest else found
         i -= 1
 
