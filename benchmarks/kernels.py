@@ -60,9 +60,11 @@ def batch(rows: int, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> dict[str, float]:
-    """ns a row: of the compiled loop over rows that lie in the cache, and of columns in and columns out."""
+    """ns a row: of the compiled loop over rows that lie in the cache, and of columns in and columns out. A column is a table's,
+    whose numbers stand side by side."""
     rng = np.random.default_rng(7)
-    columns, t = kernel_world.columns_of(kernel, rng, rows), kernel_world.times(rng, rows)
+    strewn, t = kernel_world.columns_of(kernel, rng, rows), kernel_world.times(rng, rows)
+    columns = {name: np.ascontiguousarray(column) for name, column in strewn.items()}
     parameters = NEEDED.get(kernel.name, {})
     Streaming(kernel, **parameters).update(t[:300], **{name: column[:300] for name, column in columns.items()})
     few = min(rows, 100_000)

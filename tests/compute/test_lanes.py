@@ -101,7 +101,9 @@ def test_what_a_state_holds_beside_its_ring_is_in_registers(name: str) -> None:
     assert not [size for size in sizes if int(size) % BLOCK]  # what is there is of the rows of a block
 
 
-@pytest.mark.parametrize("name", ["cip_basis", "parkinson", "ou_half_life"])  # a step, what it prepares, what it leaves
+@pytest.mark.parametrize(
+    "name", ["cip_basis", "carry_signal", "cash_and_carry_edge", "triangular_arbitrage", "parkinson", "ou_half_life"]
+)  # steps, what one prepares, what one leaves
 def test_what_needs_no_state_is_done_for_many_rows_at_once(name: str) -> None:
     """As many as the processor's widest registers hold."""
     rows = 8 if get_host_cpu_features().get("avx512f") else r"\d+"

@@ -48,6 +48,10 @@ def gather(table, place, begin, rows, to, at):
     address, apart = table[place], table[place + 1]
     if apart == 1:
         copied_from(address, begin, to, at, rows)
+    elif apart == 0:  # one number for all rows, as of inputs that are left out
+        value = lane_at(to, address, 0, 1, 1)[0]
+        for row in range(rows):
+            to[at + row] = value
     else:
         strewn = lane_at(to, address, begin * apart, rows, apart)
         for row in range(rows):

@@ -11,7 +11,7 @@ import numpy as np
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
-from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_quote, stateless
+from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_positive, is_price, is_quote, stateless
 from oneprice.compute.kernels.windows import (
     COUNT,
     HEAD,
@@ -144,13 +144,13 @@ FUNDING_COST = Kernel(
 
 @inlined
 def funding_breakeven_step(f, i, p, t, x, y):
-    no_output(y)
     cost_bps, rate = x[0], x[1]
-    if math.isfinite(cost_bps) and math.isfinite(rate) and rate > 0.0:
-        intervals = cost_bps / (BPS * rate)
-        # 3 bps at 0.0003 are one interval, though 1e4·0.0003 falls short of 3 by its last bit.
-        y[0] = finite(max(0.0, math.ceil(intervals - 1e-12 * abs(intervals)))) if abs(intervals) < 1e18 else math.nan
-        y[1] = y[0] * p[0]
+    intervals = cost_bps / (BPS * rate)
+    # 3 bps at 0.0003 are one interval, though 1e4·0.0003 falls short of 3 by its last bit.
+    begun = np.ceil(intervals - 1e-12 * abs(intervals))
+    is_usable = math.isfinite(cost_bps) and is_positive(rate) and abs(intervals) < 1e18
+    needed = (begun if begun > 0.0 else 0.0) if is_usable else math.nan
+    y[0], y[1] = needed, needed * p[0]
     return False
 
 
@@ -251,20 +251,17 @@ TERM_STRUCTURE = Kernel(
 @inlined
 def cash_and_carry_edge_step(f, i, p, t, x, y):
     """p: perpetual, interval_h, hold_h."""
-    no_output(y)
     spot, future, fees, financing, term = x[0], x[1], x[2] / BPS, x[3], x[4]
-    if not (all_finite(x) and spot > 0.0 and future > 0.0):
-        return False
     if p[0] == 1.0:
         years = p[2] / HOURS_A_YEAR
         edge = term * HOURS_A_YEAR / p[1] - fees / years - financing
     else:
         years = term / DAYS_A_YEAR
-        if years <= 0.0:
-            return False
         edge = ((future - spot) / spot - fees) / years - financing
-    if math.isfinite(edge) and math.isfinite(BPS * edge * years):
-        y[0], y[1] = edge, BPS * edge * years
+    held = BPS * edge * years
+    is_usable = is_price(spot) and is_price(future) and years > 0.0 and math.isfinite(edge) and math.isfinite(held)
+    y[0] = edge if is_usable else math.nan
+    y[1] = held if is_usable else math.nan
     return False
 
 

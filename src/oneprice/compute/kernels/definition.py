@@ -13,8 +13,9 @@ It returns True when its state is too small for the row (a window in time that h
 having done nothing that doing the row again could not repeat; the caller enlarges the state (`grow`) and comes back. Rows
 with an input that cannot be used leave the state as it is and give NaN. Batch, incremental and fused forms call the same
 step, so they agree bit for bit however the rows are cut. Lanes (`compute/lanes.py`) know an index and their length, no slices.
-What of a row needs no state may stand apart, in `prepare` and `finish` (`Kernel` says how): a batch does it for many rows at
-once.
+What of a row needs no state may stand apart, in `prepare` and `finish`: a batch does it for many rows at once. So it does with
+a step that has no state and no branches: one that ends in `value if is_usable else nan`. And where rows hang on others only in
+ways known beforehand, as in a full window, `together` may do a block of them (`Kernel` says how).
 
 Some kernels do not answer row by row: a bar is there when it ends, a label when its barrier is touched, and one row may end
 several. They have a second function, `ready(f, i, p, y) -> bool`, which writes the next answer that is due and says whether
@@ -183,7 +184,7 @@ Grow = Callable[[Floats, Ints], tuple[Floats, Ints]]
 Merge = Callable[[Start, Start], Start]
 
 
-class Kernel(msgspec.Struct, frozen=True, kw_only=True):
+class Kernel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One kernel. `step` is compiled and importable from `module` under the name `step_name`.
 
     `first`: from which row on there is output. `cost`: of one update. `source`: the paper or venue rule of the formula.
@@ -200,9 +201,13 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     the first is NaN where there is no output. `lead(f, i, p, t, x, v)` goes before `prepare` where that needs what the rows
     before brought (the last bar, the time that passed): of the inputs and its own part of the state it makes the `led` floats
     that are read in their place. It is never done twice for a row: a step that follows one does not ask for room, and the
-    state of a window in time grows before. `registers`: how many floats and integers, the first
-    of the state, a batch may keep in registers: it does where the compiler sees that other places are behind them
-    (`windows.PLACE`).
+    state of a window in time grows before.
+
+    `together(f, i, p, ring, x, w, apart)` does what the step would, to the bit, with a block of rows of its one input or
+    prepared float, and says whether it could; if not, it has changed nothing but w. ring: what stands behind the state's own
+    floats; w: what the step fills, each kind `apart` places from the next (`turning.py`). `registers`: how many floats
+    and integers, the first of the state, a batch may keep in registers: it does where the compiler sees that other places are
+    behind them (`windows.PLACE`).
     """
 
     name: str
@@ -229,6 +234,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     prepared: int = 0
     finish: Any = None
     left: int = 0
+    together: Any = None
     registers: tuple[int, int] | None = None
     ready: Any = None
     grow: Grow | None = None

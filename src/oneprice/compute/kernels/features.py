@@ -22,6 +22,7 @@ from oneprice.compute.kernels.extremes import enter, extremes, extremes_growing,
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import float_of
 from oneprice.compute.kernels.rows import copy, finite, plain, ratio
+from oneprice.compute.kernels.turning import look_back, remember
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -51,38 +52,45 @@ from oneprice.compute.lanes import whole
 
 
 @inlined
-def lagged(f, i, value):
-    """The value k rows ago, this one taken in; f: the last k, NaN at first; i: the oldest one's slot."""
-    slot = i[0]
-    before = f[slot]
-    f[slot] = finite(value)
-    i[0] = slot + 1 if slot + 1 < f.shape[0] else 0
-    return before
+def lag_rows(f, i, p, ring, x, y, apart):
+    """ring: the last k values, NaN at first; i: where the oldest one is."""
+    look_back(ring, i[0], x, y)
+    for k in range(x.shape[0]):
+        y[k] = finite(y[k])
+    i[0] = remember(ring, i[0], x)
+    return True
 
 
 @inlined
 def lag_step(f, i, p, t, x, y):
-    y[0] = lagged(f, i, x[0])
-    return False
+    return not lag_rows(f, i, p, f, x, y, 1)
+
+
+@inlined
+def diff_rows(f, i, p, ring, x, y, apart):
+    look_back(ring, i[0], x, y)
+    for k in range(x.shape[0]):
+        y[k] = finite(x[k] - y[k])
+    i[0] = remember(ring, i[0], x)
+    return True
 
 
 @inlined
 def diff_step(f, i, p, t, x, y):
-    y[0] = finite(x[0] - lagged(f, i, x[0]))
-    return False
+    return not diff_rows(f, i, p, f, x, y, 1)
 
 
-def _by_rows(name: str, output: str, formula: str, step: Any, oracle: str) -> Kernel:
+def _by_rows(name: str, output: str, formula: str, step: Any, together: Any, oracle: str) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x",), outputs=(Output(output),),
-        parameters=(Parameter(name="k", kind="int", default=1, low=1, help="rows"),), step=step,
+        parameters=(Parameter(name="k", kind="int", default=1, low=1, help="rows"),), step=step, together=together,
         start=lambda values: plain(values["k"], 1)._replace(f=np.full(values["k"], np.nan)), first="k + 1", oracle=oracle,
         differs="It counts rows, not valid values: NaN passes through.",
     )  # fmt: skip
 
 
-LAG = _by_rows("lag", "lag", "x₋ₖ", lag_step, "pandas shift")
-DIFF = _by_rows("diff", "diff", "x − x₋ₖ", diff_step, "pandas diff")
+LAG = _by_rows("lag", "lag", "x₋ₖ", lag_step, lag_rows, "pandas shift")
+DIFF = _by_rows("diff", "diff", "x − x₋ₖ", diff_step, diff_rows, "pandas diff")
 
 # -- rolling_min, rolling_max -------------------------------------------------------------------------------------------
 

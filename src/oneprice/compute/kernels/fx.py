@@ -12,7 +12,7 @@ import numpy as np
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import exp, log
-from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_quote, stateless
+from oneprice.compute.kernels.rows import BPS, finite, is_price, is_qty, is_quote, stateless
 from oneprice.compute.kernels.windows import (
     COUNT,
     TIMES,
@@ -33,23 +33,24 @@ DAY_S = 86_400
 
 
 @inlined
-def triangular_arbitrage_step(f, i, p, t, x, y):
+def triangular_edges(p, x, y):
     """p: 1 (buy the base) or −1 of each leg, then what is left of one after its fee."""
-    no_output(y)
-    forward, reverse = 1.0, 1.0
+    forward, reverse, is_usable = 1.0, 1.0, True
     for leg in range(3):
-        b, a, left = x[2 * leg], x[2 * leg + 1], p[3 + leg]
-        if not is_quote(b, a):
-            return False
-        if p[leg] > 0.0:
-            forward *= left / a
-            reverse *= b * left
-        else:
-            forward *= b * left
-            reverse *= left / a
-    y[0] = finite(BPS * (forward - 1.0))
-    y[1] = finite(BPS * (reverse - 1.0))
-    y[2] = 1.0 if forward >= reverse else -1.0
+        b, a, buys, left = x[2 * leg], x[2 * leg + 1], p[leg] > 0.0, p[3 + leg]
+        bought, sold = left / a, b * left
+        forward *= bought if buys else sold
+        reverse *= sold if buys else bought
+        is_usable = is_usable and is_quote(b, a)
+    y[0] = finite(BPS * (forward - 1.0)) if is_usable else math.nan
+    y[1] = finite(BPS * (reverse - 1.0)) if is_usable else math.nan
+    y[2] = (1.0 if forward >= reverse else -1.0) if is_usable else math.nan
+
+
+@inlined
+def triangular_arbitrage_step(f, i, p, t, x, y):
+    for k in range(3):
+        y[k] = x[k]
     return False
 
 
@@ -81,7 +82,8 @@ TRIANGULAR_ARBITRAGE = Kernel(
         ),
         Parameter(name="fee_bps", kind="floats", default=(0.0, 0.0, 0.0), below=BPS, help="one for all legs, or three"),
     ),
-    step=triangular_arbitrage_step, start=_triangular_start, first="1", oracle="exhaustive paths over a currency graph",
+    prepare=triangular_edges, prepared=3, step=triangular_arbitrage_step, start=_triangular_start, first="1",
+    oracle="exhaustive paths over a currency graph",
     differs="Bid and ask, not mid prices; both directions; fees multiply, they are not subtracted in sum. A crossed quote "
     "makes the row unusable.",
 )  # fmt: skip
@@ -89,17 +91,15 @@ TRIANGULAR_ARBITRAGE = Kernel(
 
 @inlined
 def fx_cross_price_step(f, i, p, t, x, y):
-    no_output(y)
-    if not (is_quote(x[0], x[1]) and is_quote(x[2], x[3])):
-        return False
     b1, a1, b2, a2 = x[0], x[1], x[2], x[3]
+    is_usable = is_quote(b1, a1) and is_quote(b2, a2)
     if p[0] == 1.0:
         b1, a1 = 1.0 / a1, 1.0 / b1
     if p[1] == 1.0:
         b2, a2 = 1.0 / a2, 1.0 / b2
-    if a2 > 0.0 and b2 > 0.0:
-        y[0] = finite(b1 / a2)
-        y[1] = finite(a1 / b2)
+    is_usable = is_usable and a2 > 0.0 and b2 > 0.0
+    y[0] = finite(b1 / a2) if is_usable else math.nan
+    y[1] = finite(a1 / b2) if is_usable else math.nan
     return False
 
 
@@ -133,15 +133,16 @@ PIP_VALUE = Kernel(
 
 @inlined
 def pnl_fx_step(f, i, p, t, x, y):
-    no_output(y)
-    if not all_finite(x):
-        return False
     q, p0, x0 = x[0], x[1], x[3]
     dp, dx = x[2] - p0, x[4] - x0
     price, fx, cross = q * x0 * dp, q * p0 * dx, q * dp * dx
     total = q * (x[2] * x[4] - p0 * x0)
-    if math.isfinite(total) and math.isfinite(price) and math.isfinite(fx) and math.isfinite(cross):
-        y[0], y[1], y[2], y[3] = total, price, fx, cross
+    # What is not finite makes one of the products so, too.
+    is_usable = math.isfinite(total) and math.isfinite(price) and math.isfinite(fx) and math.isfinite(cross)
+    y[0] = total if is_usable else math.nan
+    y[1] = price if is_usable else math.nan
+    y[2] = fx if is_usable else math.nan
+    y[3] = cross if is_usable else math.nan
     return False
 
 
@@ -158,20 +159,18 @@ PNL_FX = Kernel(
 
 @inlined
 def forward_points_step(f, i, p, t, x, y):
-    no_output(y)
     spot, base, quote, tau = x[0], x[1], x[2], x[3]
-    if not (is_price(spot) and math.isfinite(base) and math.isfinite(quote) and math.isfinite(tau) and tau >= 0.0):
-        return False
+    is_usable = is_price(spot) and math.isfinite(base) and math.isfinite(quote) and 0.0 <= tau < math.inf
     if p[1] == 1.0:
         forward = spot * exp((quote - base) * tau)
     else:
         grown_quote, grown_base = 1.0 + quote * tau, 1.0 + base * tau
-        if grown_quote <= 0.0 or grown_base <= 0.0:
-            return False
+        is_usable = is_usable and grown_quote > 0.0 and grown_base > 0.0
         forward = spot * grown_quote / grown_base
     points = (forward - spot) / p[0]
-    if math.isfinite(points):
-        y[0], y[1] = forward, points
+    is_usable = is_usable and math.isfinite(points)
+    y[0] = forward if is_usable else math.nan
+    y[1] = points if is_usable else math.nan
     return False
 
 
@@ -217,11 +216,11 @@ CIP_BASIS = Kernel(
 
 @inlined
 def carry_signal_step(f, i, p, t, x, y):
-    no_output(y)
     spot, forward, tau, vol = x[0], x[1], x[2], x[3]
-    if is_price(spot) and is_price(forward) and is_price(tau) and math.isfinite(vol) and vol >= 0.0:
-        y[0] = finite((spot - forward) / (forward * tau)) if forward * tau > 0.0 else math.nan
-        y[1] = finite(y[0] / vol) if vol > 0.0 else math.nan
+    is_usable = is_price(spot) and is_price(forward) and is_price(tau) and is_qty(vol) and forward * tau > 0.0
+    carry = finite((spot - forward) / (forward * tau)) if is_usable else math.nan
+    y[0] = carry
+    y[1] = finite(carry / vol) if vol > 0.0 else math.nan
     return False
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ _BLOCKS = """    clock, u = on_stack({block}, i), on_stack({gathered}, p)
         rows = min({block}, count - done)
 {lead_room}        times = side_by_side(table, {times}, done, rows, clock)
 {gather}{lead}        some = rows
-{prepare}        for k in range(rows):
+{prepare}        for k in range({begun}, rows):
             if step({state}, p, times[k], {input}, {output}):
                 rows = k
                 break
@@ -68,6 +69,7 @@ _ONLY = """        only = side_by_side(table, {first}, done, rows, u)
 _LEAD = """        for k in range(rows):
             lead({state}, p, times[k], {given}, {led})
 """
+_TOGETHER = "rows if together({state}, p, lane(f, {own}, f.shape[0] - {own}, 1), {given}, {left}) else 0"
 _ROOM = """        rows = min(rows, room({ints}))
         if rows == 0:
             break
@@ -125,6 +127,7 @@ def is_by_column(kernel: Kernel) -> bool:
     return BOOK not in kernel.inputs and not kernel.alike and kernel.widths_by is None
 
 
+@cache
 def rows_of(kernel: Kernel) -> Any:
     """`run(f, i, p, table, x, y, done, count) -> rows done` of one kernel, compiled when first called; `done` of the `count`
     rows are done already. The table is that of `columns.table_of`; x: nothing or, unless `is_by_column`, the inputs row by row.
@@ -143,18 +146,24 @@ def rows_of(kernel: Kernel) -> Any:
     led, prepared = f"lane(v, k, {kernel.led}, {BLOCK})", f"lane(z, k, {kernel.prepared}, {BLOCK})"
     left, finished = f"lane(w, k, {kernel.left}, {BLOCK})", f"lane(out, k, {outputs}, {BLOCK})"
     floats, ints = _state_of(kernel)
+    begun = "0"
     state, lead, lead_room, prepare, finish = f"{floats}, {ints}", "", "", "", ""
     if kernel.lead is not None:
         lead_room = _ROOM.format(ints=ints) if kernel.grow is not None else ""
         lead, given = _LEAD.format(state=state, given=given, led=led), led
     if kernel.prepare is not None:
         prepare, given = _PREPARE.format(given=given, prepared=prepared), prepared
+    if kernel.together is not None:
+        own, _ = kernel.at_hand or (0, 0)
+        many = "only" if kernel.prepare is None else "lane(z, 0, rows, 1)"
+        where = f"lane(y, done, count, 1), table[{OUTPUTS}]" if kernel.finish is None else f"w, {BLOCK}"
+        begun = _TOGETHER.format(state=state, own=own, given=many, left=where)
     if kernel.finish is not None:
         finish = _FINISH.format(left=left, finished=finished, outputs=outputs, block=BLOCK, made=made)
     body = _BLOCKS.format(
         state=state, block=BLOCK, gathered=BLOCK * inputs if gather else 0, led=BLOCK * kernel.led,
         prepared=BLOCK * kernel.prepared, left=BLOCK * kernel.left, finished=BLOCK * len(kernel.outputs),
-        lead_room=lead_room, times=TIMES, gather=gather, lead=lead, prepare=prepare, finish=finish, input=given,
+        lead_room=lead_room, times=TIMES, gather=gather, lead=lead, prepare=prepare, begun=begun, finish=finish, input=given,
         output=made if kernel.finish is None else left,
     )  # fmt: skip
     imports = ", ".join(f"{_name_of(part)} as {what}" for what, part in _parts_of(kernel).items())
@@ -164,6 +173,7 @@ def rows_of(kernel: Kernel) -> Any:
     ).run
 
 
+@cache
 def answers_of(kernel: Kernel) -> Any:
     """`run(f, i, p, table, y, done, count) -> (rows done, answers written)` of a kernel that does not answer row by row; there
     is room for as many answers as the table says that outputs stand apart."""
@@ -336,7 +346,10 @@ def made_for(compiled: Any) -> str | None:
 
 
 def _parts_of(kernel: Kernel) -> dict[str, Any]:
-    parts = {"lead": kernel.lead, "prepare": kernel.prepare, "step": kernel.step, "finish": kernel.finish}
+    parts = {
+        "lead": kernel.lead, "prepare": kernel.prepare, "step": kernel.step, "together": kernel.together,
+        "finish": kernel.finish,
+    }  # fmt: skip
     return {what: part for what, part in parts.items() if part is not None}
 
 

@@ -22,6 +22,7 @@ from oneprice.compute.kernels.statistics_windows import (
     pair_replace,
     pair_row,
 )
+from oneprice.compute.kernels.turning import sum_rows
 from oneprice.compute.kernels.volatility import is_range
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -122,7 +123,7 @@ AMIHUD_ILLIQUIDITY = Kernel(
     name="amihud_illiquidity", module=__name__, formula="scale·⟨|r|/quote_volume⟩", inputs=("r", "quote_volume"),
     outputs=(Output("illiq"),),
     parameters=(*window_parameter(20), Parameter(name="scale", kind="float", default=1e6, above=0.0)),
-    prepare=amihud_ratio, prepared=1, step=sum_step, finish=amihud_illiquidity_finish, left=2,
+    prepare=amihud_ratio, prepared=1, step=sum_step, together=sum_rows, finish=amihud_illiquidity_finish, left=2,
     start=lambda values: windowed(values, own=SUM, parameters=[values["scale"]]),
     grow=Growing(SUM), first="w", oracle="pandas", source="Amihud 2002",
     differs="Intervals without volume are left out, window and all: they have no ratio, and 0 would call them liquid.",

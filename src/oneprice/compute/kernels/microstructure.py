@@ -150,10 +150,9 @@ def microprice_tables(
 @inlined
 def quoted_spread_step(f, i, p, t, x, y):
     bid, ask = x[0], x[1]
-    no_output(y)
-    if is_quote(bid, ask):
-        y[1] = ask - bid
-        y[0] = 1e4 * y[1] / (0.5 * bid + 0.5 * ask)
+    spread = ask - bid if is_quote(bid, ask) else math.nan
+    y[0] = 1e4 * spread / (0.5 * bid + 0.5 * ask)
+    y[1] = spread
     return False
 
 

@@ -131,8 +131,7 @@ def trade_sign_step(f, i, p, t, x, y):
     if not is_price(price):
         return False
     if method == _VENUE:
-        if x[2] == 0.0 or abs(x[2]) == 1.0:
-            y[0] = x[2]
+        y[0] = x[2] if (x[2] == 0.0) | (abs(x[2]) == 1.0) else math.nan
         return False
     low = high = math.nan
     if method != _TICK:
@@ -146,7 +145,7 @@ def trade_sign_step(f, i, p, t, x, y):
             slot = _QUOTES + 2 * push(i, t)
             f[slot], f[slot + 1] = low, high
             low, high = (f[place], f[place + 1]) if place >= 0 else (math.nan, math.nan)
-    if i[SEEN] == 1 and price != f[0]:
+    if (i[SEEN] == 1) & (price != f[0]):
         f[1] = 1.0 if price > f[0] else -1.0
     f[0] = price
     i[SEEN] = 1

@@ -10,6 +10,7 @@ from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Par
 from oneprice.compute.kernels.extremes import BASE, enter, extremes, extremes_growing, largest, let_go, put
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.rows import finite, plain, ratio
+from oneprice.compute.kernels.turning import sum_rows
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
@@ -88,7 +89,7 @@ def sma_finish(p, w, y):
 
 SMA = Kernel(
     name="sma", module=__name__, formula="⟨x⟩ over n", inputs=("x",), outputs=(Output("sma"),),
-    parameters=window_parameter(20, name="n"), step=sum_step, finish=sma_finish, left=2,
+    parameters=window_parameter(20, name="n"), step=sum_step, together=sum_rows, finish=sma_finish, left=2,
     start=lambda values: windowed(values, own=SUM, name="n"), grow=Growing(SUM), first="n",
     oracle="pandas rolling.mean, TA-Lib SMA",
 )  # fmt: skip

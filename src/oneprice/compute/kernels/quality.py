@@ -424,33 +424,32 @@ _VWAP_ROUNDING = 1e-9  # relative; a venue's vwap is rounded
 
 
 @inlined
-def bar_consistency_step(f, i, p, t, x, y):
+def faults_of_bar(p, x, z):
+    """Those that the bar shows by itself; NaN where it cannot be judged."""
     opened, high, low, close, volume, vwap = x[0], x[1], x[2], x[3], x[4], x[5]
-    y[0] = math.nan
-    if not (math.isfinite(opened) and math.isfinite(high) and math.isfinite(low) and math.isfinite(close)):
+    slack = _VWAP_ROUNDING * abs(vwap)
+    is_still = opened == close and high == close and low == close
+    are_prices = math.isfinite(opened) and math.isfinite(high) and math.isfinite(low) and math.isfinite(close)
+    is_usable = are_prices and math.isfinite(volume) and (volume == 0.0 or math.isfinite(vwap))
+    mask = LOW_ABOVE if low > min(opened, close) else 0.0
+    mask += HIGH_BELOW if high < max(opened, close) else 0.0
+    mask += VOLUME_BELOW_0 if volume < 0.0 else 0.0
+    mask += MOVED_WITHOUT_VOLUME if volume == 0.0 and not is_still else 0.0
+    mask += VWAP_OUTSIDE if volume > 0.0 and (vwap < low - slack or vwap > high + slack) else 0.0
+    z[0] = mask if is_usable else math.nan
+
+
+@inlined
+def bar_consistency_step(f, i, p, t, x, y):
+    y[0] = x[0]
+    if math.isnan(x[0]):
         return False
-    if not math.isfinite(volume) or (volume != 0.0 and not math.isfinite(vwap)):
-        return False
-    mask = 0
-    if low > min(opened, close):
-        mask |= LOW_ABOVE
-    if high < max(opened, close):
-        mask |= HIGH_BELOW
-    if volume < 0.0:
-        mask |= VOLUME_BELOW_0
-    if volume == 0.0 and not (opened == close and high == close and low == close):
-        mask |= MOVED_WITHOUT_VOLUME
-    if volume > 0.0:
-        slack = _VWAP_ROUNDING * abs(vwap)
-        if vwap < low - slack or vwap > high + slack:
-            mask |= VWAP_OUTSIDE
     interval = np.int64(p[0])
     if t % interval != 0:
-        mask |= OFF_GRID
+        y[0] += OFF_GRID
     if i[0] == 1 and t - i[1] != interval:
-        mask |= NOT_NEXT
+        y[0] += NOT_NEXT
     i[0], i[1] = 1, t
-    y[0] = mask
     return False
 
 
@@ -459,7 +458,8 @@ BAR_CONSISTENCY = Kernel(
     formula="1: L > min(O, C); 2: H < max(O, C); 4: V < 0; 8: V = 0 and not O = H = L = C; 16: vwap outside [L, H]; 32: t no"
     " multiple of the interval; 64: not one interval after the bar before",
     inputs=("O", "H", "L", "C", "V", "vwap"), outputs=(Output("mask", "int8", "sum of the bits; 0: nothing is wrong"),),
-    parameters=(Parameter(name="interval", kind="duration", default="60s"),), step=bar_consistency_step, needs_time=True,
+    parameters=(Parameter(name="interval", kind="duration", default="60s"),), needs_time=True,
+    prepare=faults_of_bar, prepared=1, step=bar_consistency_step,
     start=lambda values: Start(np.zeros(0), np.zeros(2, dtype=np.int64), np.array([float(values["interval"].ns)])),
     first="1", oracle="naive loop",
     differs="t is where the bar begins. A negative volume is found, not passed over; without volume the vwap is not looked at;"

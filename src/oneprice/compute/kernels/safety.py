@@ -53,9 +53,9 @@ def stale_quote_detector_step(f, i, p, t, x, y):
         return False
     if quoted == NO_INTEGER or quoted > t:
         return False
-    if i[0] == 0 or bid != f[0] or ask != f[1]:
-        i[0] = 1
-        f[0], f[1], f[2] = bid, ask, reference
+    is_new = (i[0] == 0) | (bid != f[0]) | (ask != f[1])
+    i[0] = 1
+    f[0], f[1], f[2] = bid, ask, reference if is_new else f[2]
     age = float(t) - float(quoted) if quoted < 0 else float(t - quoted)
     y[0] = age / 1e6
     has_moved = abs(reference - f[2]) > p[1] * (1.0 + 1e-9)

@@ -31,15 +31,29 @@ def log_returns_step(f, i, p, t, x, y):
     return False
 
 
+@inlined
+def log_returns_rows(f, i, p, ring, x, y, apart):
+    """Where every row has a price, the last one is that of the row before."""
+    rows, missing = x.shape[0], 0
+    for k in range(rows):
+        missing += math.isnan(x[k])
+    if missing > 0:
+        return False
+    y[0] = x[0] - f[0]
+    for k in range(1, rows):
+        y[k] = x[k] - x[k - 1]
+    f[0] = x[rows - 1]
+    return True
+
+
 def _log_returns_start(values: Values) -> Start:
     return Start(np.array([math.nan]), np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
 LOG_RETURNS = Kernel(
     name="log_returns", module=__name__, formula="r = ln(p / p₋₁), p₋₁ the last valid price", inputs=("p",),
-    outputs=(Output("r"),), prepare=log_price, prepared=1, step=log_returns_step, start=_log_returns_start,
-    registers=(1, 0), version=2, first="2",
-    oracle="np.diff(np.log)",
+    outputs=(Output("r"),), prepare=log_price, prepared=1, step=log_returns_step, together=log_returns_rows,
+    start=_log_returns_start, registers=(1, 0), version=2, first="2", oracle="np.diff(np.log)",
     differs="A bad price gives no return, and the last good one is kept across batches: 0 would invent a return.",
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start
 from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import LN2, log, log_parts
 from oneprice.compute.kernels.rows import finite, is_price, is_quote, plain
+from oneprice.compute.kernels.turning import sum_rows
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
@@ -290,7 +291,8 @@ _STRAY = "A mean below zero, which only an open or close outside the range can c
 def _of_bars(name: str, inputs: str, formula: str, term: Any, source: str, alias: str, differs: str = _STRAY) -> Kernel:
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=tuple(inputs), outputs=(Output("vol", help="of one bar"),),
-        parameters=window_parameter(20), prepare=term, prepared=1, step=sum_step, finish=root_of_mean, left=2,
+        parameters=window_parameter(20), prepare=term, prepared=1,
+        step=sum_step, together=sum_rows, finish=root_of_mean, left=2,
         start=lambda values: windowed(values, own=SUM), grow=Growing(SUM), first="w",
         oracle="closed form", source=source, differs=differs, aliases=(alias,),
     )  # fmt: skip

@@ -210,15 +210,25 @@ def add_to(f, at, value):
 
 
 @inlined
-def replace_in(f, at, old, new):
-    """One value for another: what is lost in new − old is kept, too, so that the sum is waited for once."""
+def exchanged(old, new):
+    """One value for another: their difference, and what it lost; so that the sum is waited for once."""
     change = new - old
     taken = change - new
-    before = f[at]
+    return change, (new - (change - taken)) - (old + taken)
+
+
+@inlined
+def settled(before, rest, change, lost):
+    """A sum and its rest after such a change."""
     total = before + change
     added = total - before
-    f[at] = total
-    f[at + 1] += (before - (total - added)) + (change - added) + ((new - (change - taken)) - (old + taken))
+    return total, rest + ((before - (total - added)) + (change - added) + lost)
+
+
+@inlined
+def replace_in(f, at, old, new):
+    change, lost = exchanged(old, new)
+    f[at], f[at + 1] = settled(f[at], f[at + 1], change, lost)
 
 
 @inlined
@@ -251,9 +261,13 @@ def sum_clear(f, at):
 
 @inlined
 def sum_is_worn(f, at):
+    return is_worn(total_of(f, at), f[at + 2])
+
+
+@inlined
+def is_worn(total, largest):
     """Its digits may be those of rounding, or it ran out of the range of numbers. A sum that is 0 to the bit is good."""
-    total = total_of(f, at)
-    return not (abs(total) >= _SPENT * f[at + 2] or total == 0.0)
+    return not (abs(total) >= _SPENT * largest or total == 0.0)
 
 
 @inlined
