@@ -33,7 +33,7 @@ DAY_S = 86_400
 
 
 @inlined
-def triangular_edges(p, x, y):
+def triangular_edges(p, x, z):
     """p: 1 (buy the base) or −1 of each leg, then what is left of one after its fee."""
     forward, reverse, is_usable = 1.0, 1.0, True
     for leg in range(3):
@@ -42,13 +42,14 @@ def triangular_edges(p, x, y):
         forward *= bought if buys else sold
         reverse *= sold if buys else bought
         is_usable = is_usable and is_quote(b, a)
-    y[0] = finite(BPS * (forward - 1.0)) if is_usable else math.nan
-    y[1] = finite(BPS * (reverse - 1.0)) if is_usable else math.nan
-    y[2] = (1.0 if forward >= reverse else -1.0) if is_usable else math.nan
+    z[0] = finite(BPS * (forward - 1.0)) if is_usable else math.nan
+    z[1] = finite(BPS * (reverse - 1.0)) if is_usable else math.nan
+    z[2] = (1.0 if forward >= reverse else -1.0) if is_usable else math.nan
 
 
 @inlined
 def triangular_arbitrage_step(f, i, p, t, x, y):
+    """Nothing hangs on the rows before: what was prepared is the answer."""
     for k in range(3):
         y[k] = x[k]
     return False
