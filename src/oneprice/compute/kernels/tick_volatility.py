@@ -22,13 +22,16 @@ from oneprice.compute.kernels.windows import (
     is_full,
     is_ready,
     is_rebuild_due,
+    is_turning,
     nothing_left,
     push,
     slot_at,
     sum_add,
     sum_clear,
     sum_is_worn,
+    sum_replace,
     total_of,
+    turn,
     window_parameter,
     windowed,
 )
@@ -111,18 +114,24 @@ def two_scale_rv_step(f, i, p, t, x, w):
     nothing_left(w)
     if math.isnan(x[0]):
         return False
-    while is_due(i, t, _RING):
-        oldest = f[_LOGS + drop(i)]
-        if i[COUNT] > 0:
-            add_to(f, 0, -((level_at(f, i, 0) - oldest) ** 2))
-        if i[COUNT] >= reach:
-            add_to(f, SUM, -((level_at(f, i, reach - 1) - oldest) ** 2))
-    f[_LOGS + push(i, t, _RING)] = x[0]
+    if is_turning(i) and reach < i[COUNT]:
+        count = i[COUNT]
+        sum_replace(f, 0, change_squared(f, i, 1, 1), (x[0] - level_at(f, i, count - 1)) ** 2)
+        sum_replace(f, SUM, change_squared(f, i, reach, reach), (x[0] - level_at(f, i, count - reach)) ** 2)
+        f[_LOGS + turn(i)] = x[0]
+    else:
+        while is_due(i, t, _RING):
+            oldest = f[_LOGS + drop(i)]
+            if i[COUNT] > 0:
+                add_to(f, 0, -((level_at(f, i, 0) - oldest) ** 2))
+            if i[COUNT] >= reach:
+                add_to(f, SUM, -((level_at(f, i, reach - 1) - oldest) ** 2))
+        f[_LOGS + push(i, t, _RING)] = x[0]
+        if i[COUNT] > 1:
+            sum_add(f, 0, change_squared(f, i, i[COUNT] - 1, 1))
+        if i[COUNT] > reach:
+            sum_add(f, SUM, change_squared(f, i, i[COUNT] - 1, reach))
     n = i[COUNT] - 1
-    if n > 0:
-        sum_add(f, 0, change_squared(f, i, n, 1))
-    if n >= reach:
-        sum_add(f, SUM, change_squared(f, i, n, reach))
     i[_WAIT] -= 1
     if p[0] == 0.0 and is_ready(i) and (i[_WAIT] <= 0 or 2 * reach > n):
         i[_WAIT] = i[COUNT]

@@ -103,18 +103,24 @@ def bipower_var_step(f, i, p, t, x, y):
     no_output(y)
     if not math.isfinite(r * r):
         return False
-    while is_due(i, t):
-        oldest = f[_RETURNS + drop(i)]
-        add_to(f, 0, -oldest * oldest)
-        if i[COUNT] > 0:
-            add_to(f, SUM, -oldest * f[_RETURNS + slot_at(i, 0)])
-    if is_full(i):
-        return True
-    f[_RETURNS + push(i, t)] = r
+    if is_turning(i):
+        oldest, before = f[_RETURNS + slot_at(i, 0)], f[_RETURNS + slot_at(i, i[COUNT] - 1)]
+        sum_replace(f, 0, oldest * oldest, r * r)
+        sum_replace(f, SUM, oldest * f[_RETURNS + slot_at(i, 1)], before * r)
+        f[_RETURNS + turn(i)] = r
+    else:
+        while is_due(i, t):
+            oldest = f[_RETURNS + drop(i)]
+            add_to(f, 0, -oldest * oldest)
+            if i[COUNT] > 0:
+                add_to(f, SUM, -oldest * f[_RETURNS + slot_at(i, 0)])
+        if is_full(i):
+            return True
+        f[_RETURNS + push(i, t)] = r
+        sum_add(f, 0, r * r)
+        if i[COUNT] > 1:
+            sum_add(f, SUM, f[_RETURNS + slot_at(i, i[COUNT] - 2)] * r)
     n = i[COUNT]
-    sum_add(f, 0, r * r)
-    if n > 1:
-        sum_add(f, SUM, f[_RETURNS + slot_at(i, n - 2)] * r)
     if seldom(is_rebuild_due(i) or sum_is_worn(f, 0) or sum_is_worn(f, SUM)):
         sum_clear(f, 0)
         sum_clear(f, SUM)
