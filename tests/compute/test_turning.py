@@ -59,17 +59,17 @@ def test_rows_at_once_are_those_row_by_row(
         }
         for kernel in TOGETHER
     }  # fmt: skip
-    t, given = times(rng, N), {kernel.name: spoiled(columns_of(kernel, rng, N), rng) for kernel in TOGETHER}
+    t, columns = times(rng, N), {kernel.name: spoiled(columns_of(kernel, rng, N), rng) for kernel in TOGETHER}
     found = row_by_row(windows).update(
-        t, **{f"{name}_{input}": column for name, columns in given.items() for input, column in columns.items()}
+        t, **{f"{name}_{input}": column for name, own in columns.items() for input, column in own.items()}
     )
     for kernel in TOGETHER:
         streaming, in_pieces = Streaming(kernel, **windows[kernel.name]), Streaming(kernel, **windows[kernel.name])
         (output,) = (one.name for one in kernel.outputs)
-        together = streaming.update(t, **given[kernel.name])[output]
+        together = streaming.update(t, **columns[kernel.name])[output]
         assert together.tobytes() == found[kernel.name].tobytes(), kernel.name
         for where in np.split(np.arange(N), sorted(cuts)):
-            in_pieces.update(t[where], **{name: column[where] for name, column in given[kernel.name].items()})
+            in_pieces.update(t[where], **{name: column[where] for name, column in columns[kernel.name].items()})
         assert in_pieces.save() == streaming.save(), kernel.name
 
 

@@ -146,8 +146,7 @@ def rows_of(kernel: Kernel) -> Any:
     led, prepared = f"lane(v, k, {kernel.led}, {BLOCK})", f"lane(z, k, {kernel.prepared}, {BLOCK})"
     left, finished = f"lane(w, k, {kernel.left}, {BLOCK})", f"lane(out, k, {outputs}, {BLOCK})"
     floats, ints = _state_of(kernel)
-    begun = "0"
-    state, lead, lead_room, prepare, finish = f"{floats}, {ints}", "", "", "", ""
+    state, lead, lead_room, prepare, begun, finish = f"{floats}, {ints}", "", "", "", "0", ""
     if kernel.lead is not None:
         lead_room = _ROOM.format(ints=ints) if kernel.grow is not None else ""
         lead, given = _LEAD.format(state=state, given=given, led=led), led

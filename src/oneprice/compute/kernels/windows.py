@@ -211,7 +211,7 @@ def add_to(f, at, value):
 
 @inlined
 def exchanged(old, new):
-    """One value for another: their difference, and what it lost; so that the sum is waited for once."""
+    """What a sum changes by where one value takes the place of another, and what that lost: so the sum is waited for once."""
     change = new - old
     taken = change - new
     return change, (new - (change - taken)) - (old + taken)
@@ -227,6 +227,7 @@ def settled(before, rest, change, lost):
 
 @inlined
 def replace_in(f, at, old, new):
+    """One value of a sum for another."""
     change, lost = exchanged(old, new)
     f[at], f[at + 1] = settled(f[at], f[at + 1], change, lost)
 
