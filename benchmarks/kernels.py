@@ -15,17 +15,20 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import polars as pl
+from numba import njit
+from numpy.typing import NDArray
 from river import stats, utils
 from talipp.indicators import ADX, ATR, BB, EMA, MACD, RSI, SMA, DonchianChannels, Stoch
 from talipp.ohlcv import OHLCV
 
-from benchmarks.turns import fastest
+from benchmarks.turns import fastest, fastest_of_groups
 from oneprice.compute.kernels.core48 import CORE48, core48
 from oneprice.compute.kernels.definition import Kernel
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
@@ -44,30 +47,52 @@ NEEDED: dict[str, dict[str, Any]] = {  # parameters without a default
 W = 100
 
 
+class Works(NamedTuple):
+    """Of one kernel: its loop over rows that lie in the cache; columns in and columns out."""
+
+    loop: Callable[[], object]
+    loop_rows: int
+    columns: Callable[[], object]
+    columns_rows: int
+
+
 def batch(rows: int, rounds: int) -> dict[str, dict[str, float]]:
+    large, small = (_market(n) for n in (rows, max(1_000, rows // 100)))
+    works = {kernel.name: _works_of(kernel, *(large if _is_constant(kernel) else small)) for kernel in KERNELS.values()}
+    turns = {
+        name: (one.loop, one.loop, one.columns) for name, one in works.items()
+    }  # the first brings rows into the cache
     found = {}
-    for kernel in KERNELS.values():
-        is_constant = kernel.cost.startswith("O(1)")
-        found[kernel.name] = _of_kernel(kernel, rows if is_constant else max(1_000, rows // 50), rounds)
+    for name, (*loops_s, columns_s) in fastest_of_groups(2 * rounds, 1, turns).items():
+        one = works[name]
+        found[name] = {"loop": min(loops_s) / one.loop_rows * 1e9, "columns": columns_s / one.columns_rows * 1e9}
     print(f"{'':26} {'rows in the cache':>17} {'columns in and out':>20}")
     for name, ns in sorted(found.items(), key=lambda one: one[1]["loop"]):
         print(f"{name:26} {ns['loop']:14.1f} ns {ns['columns']:17.1f} ns   {KERNELS[name].cost}")
-    constant = [ns for name, ns in found.items() if KERNELS[name].cost.startswith("O(1)")]
+    constant = [found[kernel.name] for kernel in KERNELS.values() if _is_constant(kernel)]
     for what in ("loop", "columns"):
         few = sum(ns[what] <= 10.0 for ns in constant)
         print(f"{what}: {few} of {len(constant)} kernels of constant cost take at most 10 ns a row")
+    print(f"a compiled function with one column, called from Python: {dispatch_ns():.0f} ns")
     return found
 
 
-def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> dict[str, float]:
-    """ns a row: of the compiled loop over rows that lie in the cache, and of columns in and columns out. A column is a table's,
-    whose numbers stand side by side."""
-    rng = np.random.default_rng(7)
-    strewn, t = kernel_world.columns_of(kernel, rng, rows), kernel_world.times(rng, rows)
+def _is_constant(kernel: Kernel) -> bool:
+    return kernel.cost.startswith("O(1)")
+
+
+def _market(rows: int) -> tuple[NDArray[np.int64], kernel_world.Columns]:
+    """Times and columns. A column is a table's, whose numbers stand side by side."""
+    strewn = kernel_world.market(np.random.default_rng(7), rows)
     columns = {name: np.ascontiguousarray(column) for name, column in strewn.items()}
+    return kernel_world.times(np.random.default_rng(8), rows), columns
+
+
+def _works_of(kernel: Kernel, t: NDArray[np.int64], market: kernel_world.Columns) -> Works:
+    columns = kernel_world.columns_in(market, kernel, np.random.default_rng(9))
     parameters = NEEDED.get(kernel.name, {})
     Streaming(kernel, **parameters).update(t[:300], **{name: column[:300] for name, column in columns.items()})
-    few = min(rows, 100_000)
+    few = min(len(t), 100_000)
     parts = [part[:few] for part in parts_of(kernel, kernel.values(parameters), columns)]
     y = np.empty((len(Streaming(kernel, **parameters).outputs), few))
 
@@ -78,9 +103,25 @@ def _of_kernel(kernel: Kernel, rows: int, rounds: int) -> dict[str, float]:
         else:
             streaming._answers(t[:few], parts)
 
-    (loop_s,) = fastest(2 * rounds, loop)
-    (columns_s,) = fastest(rounds, lambda: Streaming(kernel, **parameters).update(t, **columns))
-    return {"loop": loop_s / few * 1e9, "columns": columns_s / rows * 1e9}
+    return Works(loop, few, lambda: Streaming(kernel, **parameters).update(t, **columns), len(t))
+
+
+@njit
+def _nothing(column):
+    return 0
+
+
+def dispatch_ns() -> float:
+    """ns of a call of a compiled function with one column."""
+    column = np.zeros(1)
+    _nothing(column)
+
+    def calls() -> None:
+        for _ in range(10_000):
+            _nothing(column)
+
+    (best_s,) = fastest(100, calls)
+    return best_s / 10_000 * 1e9
 
 
 def columns(rows: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -113,14 +154,18 @@ def columns(rows: int, rounds: int) -> dict[str, dict[str, float]]:
         "diff": ({"x": x}, s.diff, d.diff),
         "lag": ({"x": x}, s.shift, d.shift),
     }  # fmt: skip
-    found: dict[str, dict[str, float]] = {}
+    peers: dict[str, dict[str, Callable[[], Any]]] = {}
     for name, (given, of_polars, of_pandas) in both.items():
         compute(name, **{key: one[:300] if isinstance(one, np.ndarray) else one for key, one in given.items()})
-        peers = {"oneprice": lambda name=name, given=given: compute(name, **given), "pandas": of_pandas}
+        peers[name] = {"oneprice": partial(compute, name, **given), "pandas": of_pandas}
         if of_polars is not None:
-            peers["polars"] = of_polars
-        seconds = fastest(rounds, *peers.values())
-        ns = found[name] = {peer: best_s / rows * 1e9 for peer, best_s in zip(peers, seconds, strict=True)}
+            peers[name]["polars"] = of_polars
+    best_s = fastest_of_groups(rounds, rounds, {name: tuple(works.values()) for name, works in peers.items()})
+    found = {
+        name: {peer: one_s / rows * 1e9 for peer, one_s in zip(works, best_s[name], strict=True)}
+        for name, works in peers.items()
+    }
+    for name, ns in found.items():
         told = "  ".join(
             f"{peer} {ns[peer]:7.1f} ns = {ns[peer] / ns['oneprice']:5.1f} ×" for peer in ns if peer != "oneprice"
         )

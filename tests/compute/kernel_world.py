@@ -130,7 +130,12 @@ def recorded_columns_of(kernel: Kernel, rng: np.random.Generator) -> tuple[NDArr
 
 def columns_of(kernel: Kernel, rng: np.random.Generator, n: int) -> Columns:
     """Plausible columns for a kernel's inputs."""
-    of_market = market(rng, n)
+    return columns_in(market(rng, n), kernel, rng)
+
+
+def columns_in(of_market: Columns, kernel: Kernel, rng: np.random.Generator) -> Columns:
+    """The same in a market that is there already."""
+    n = len(of_market["p"])
     return {
         name: SPECIAL[name](rng, n) if name in SPECIAL else of_market[name] if name in of_market else series(rng, n)
         for name in kernel.inputs

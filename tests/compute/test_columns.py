@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kernel_world import columns_of, times
 from numpy.typing import NDArray
 
+from oneprice.compute.kernels.definition import NO_INTEGER
 from oneprice.compute.kernels.generated import BLOCK
 from oneprice.compute.kernels.registry import KERNELS
-from oneprice.compute.kernels.streaming import Streaming, parts_of
+from oneprice.compute.kernels.streaming import Streaming, bits_of, parts_of
 
 Column = NDArray[Any]
 
@@ -89,3 +92,10 @@ def test_one_number_for_all_rows_is_a_column() -> None:
     assert {key: found.tobytes() for key, found in made.items()} == {
         key: found.tobytes() for key, found in expected.items()
     }
+
+
+@given(st.lists(st.floats() | st.integers(-(2**70), 2**70).map(float) | st.integers(-9, 9).map(lambda k: k / 2.0)))
+@example([2.0**63, -(2.0**63), np.nextafter(2.0**63, 0.0), -np.nextafter(2.0**63, 0.0)])
+def test_whole_numbers_are_the_nearest_that_an_integer_holds(values: list[float]) -> None:
+    found = bits_of(np.array(values, dtype=np.float64)).view(np.int64)
+    assert found.tolist() == [round(value) if abs(value) < 2.0**63 else NO_INTEGER for value in values]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_world import columns_of
 
 from oneprice.compute.kernels.definition import INT8_NONE
 from oneprice.compute.kernels.pipeline import Feature, Pipeline
@@ -34,6 +35,25 @@ def test_the_row_looked_back_on_is_the_last_that_is_old_enough(gaps: list[int], 
     for row in range(len(t)):
         older = np.flatnonzero(t[:row] <= t[row] - SECOND)
         np.testing.assert_array_equal(found[row], oi[row] - oi[older[-1]] if len(older) > 0 else np.nan)
+
+
+@pytest.mark.parametrize(
+    "kernel", ["sma", "vwap", "rolling_cov", "rolling_max", "rolling_quantile", "rolling_skew", "variance_ratio", "ofi"]
+)
+def test_what_a_growing_window_holds_stays_in_order(kernel: str) -> None:
+    """Rows have left it before it grows, so its oldest is anywhere in the ring. What it holds in the end is known."""
+    rng = np.random.default_rng(3)
+    gaps = np.r_[np.full(100, SECOND // 40), np.full(400, SECOND // 1_000)]
+    t = np.cumsum(gaps)
+    columns = columns_of(KERNELS[kernel], rng, len(t))
+    parameter = next(one.name for one in KERNELS[kernel].parameters if one.kind == "window")
+    found = compute(kernel, t=t, **{parameter: "1s"}, **columns)
+    rows = np.flatnonzero(t > t[-1] - SECOND)[0]
+    before = rows - (kernel == "ofi")  # whose first flow needs the touch before
+    held = compute(kernel, t=t[before:], **{parameter: "1s"}, **{name: one[before:] for name, one in columns.items()})
+    assert len(t) - rows > 400
+    for output, values in found.items():
+        np.testing.assert_allclose(values[-1], held[output][-1], rtol=1e-9)
 
 
 HUGE = np.array([1e308, 1e308, 1e308])

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from oneprice.compute.asof.columns import key_kind, sides_of
 from oneprice.compute.asof.definition import Rule
 from oneprice.compute.asof.held import Columns, Held, Packed, packed, unpacked
-from oneprice.compute.asof.matching import Side, frozen
+from oneprice.compute.asof.matching import Side
 from oneprice.compute.asof.passes import Codes, distance
+from oneprice.compute.kernels.columns import frozen
 from oneprice.compute.kernels.definition import Ints, KernelError
 
 MAX_NS, MIN_NS = np.iinfo(np.int64).max, np.iinfo(np.int64).min

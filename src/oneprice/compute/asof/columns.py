@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from oneprice.compute.asof.matching import Side, frozen
+from oneprice.compute.asof.matching import Side
 from oneprice.compute.asof.numbering import Numbers
 from oneprice.compute.asof.passes import Codes
 from oneprice.compute.asof.text import short_text_codes
+from oneprice.compute.kernels.columns import frozen
 from oneprice.compute.kernels.definition import Ints, KernelError
 
 Column = NDArray[Any] | pl.Series

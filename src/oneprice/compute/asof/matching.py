@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from oneprice.compute.asof.definition import Rule
 from oneprice.compute.asof.passes import (
@@ -30,6 +29,7 @@ from oneprice.compute.asof.passes import (
     search_forward,
 )
 from oneprice.compute.inner import inner
+from oneprice.compute.kernels.columns import frozen
 from oneprice.compute.kernels.definition import Ints, KernelError
 
 _ALONE_BELOW = 1 << 17  # rows of both sides: fewer are not worth a second thread
@@ -132,13 +132,6 @@ def _listed(side: Side, keys: int) -> Listed:
             "key; it must be sorted within each key"
         )
     return listed
-
-
-def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A view that cannot be written to: compiled code is made once for these, and what comes from Arrow is one anyway."""
-    seen = array.view()
-    seen.flags.writeable = False
-    return seen
 
 
 _ALL_ONE: Codes = frozen(np.zeros(1, dtype=np.int32))

@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from oneprice.compute.asof.matching import frozen
 from oneprice.compute.asof.passes import Codes
+from oneprice.compute.kernels.columns import frozen
 
 Words = NDArray[np.uint64]  # one after the other, `width` a value
 _MOST_BYTES = 12  # that stand in an Arrow string view itself

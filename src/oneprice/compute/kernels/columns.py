@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from oneprice.compute.kernels.definition import INT8_NONE, Floats, Ints
+from oneprice.compute.kernels.definition import INT8_NONE, NO_INTEGER, Floats, Ints
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.lanes import copied_from, lane, lane_at
 
@@ -27,6 +27,13 @@ def in_numbers(column: NDArray[Any]) -> NDArray[Any]:
     """The column; a copy where its numbers do not stand whole numbers apart."""
     is_fit = column.flags.aligned and all(step % _BYTES == 0 for step in column.strides)
     return column if is_fit else column.copy()
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written to: compiled code is made once for these, and what comes from Arrow is one anyway."""
+    seen = array.view()
+    seen.flags.writeable = False
+    return seen
 
 
 def table_of(times: Ints | None, y: Floats, inputs: Sequence[Floats]) -> Ints:
@@ -65,6 +72,13 @@ def side_by_side(table, place, begin, rows, room):
         return lane_at(room, table[place], begin, rows, 1)
     gather(table, place, begin, rows, room, 0)
     return lane(room, 0, rows, 1)
+
+
+@njit(cache=True, nogil=True)
+def whole_of(values, whole):
+    """Numbers as `int64`; `NO_INTEGER` where it does not hold them."""
+    for k in range(values.shape[0]):
+        whole[k] = np.int64(np.rint(values[k])) if abs(values[k]) < 2.0**63 else NO_INTEGER
 
 
 @njit(cache=True, nogil=True)

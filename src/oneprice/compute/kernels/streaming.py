@@ -9,10 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from oneprice.compute.kernels.columns import flags_of, in_numbers, table_of
+from oneprice.compute.kernels.columns import flags_of, frozen, in_numbers, table_of, whole_of
 from oneprice.compute.kernels.definition import (
     BOOK,
-    NO_INTEGER,
     Floats,
     Ints,
     Kernel,
@@ -252,8 +251,9 @@ def bits_of(column: NDArray[Any]) -> NDArray[Any]:
         return column.astype(np.int64).view(np.float64)
     if column.dtype.kind != "f":
         return column
-    is_whole = np.abs(column) < 2.0**63  # not of NaN
-    return np.where(is_whole, np.rint(np.where(is_whole, column, 0.0)).astype(np.int64), NO_INTEGER).view(np.float64)
+    whole = np.empty(column.shape, dtype=np.int64)
+    whole_of(frozen(np.ascontiguousarray(column, dtype=np.float64).reshape(-1)), whole.reshape(-1))
+    return whole.view(np.float64)
 
 
 def times_of(

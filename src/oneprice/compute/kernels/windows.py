@@ -51,7 +51,8 @@ def windowed(
 
 
 class Growing(msgspec.Struct, frozen=True):
-    """What enlarges such a state: twice the ring, its rows in order. The arguments are those of `windowed`."""
+    """What enlarges such a state, once the ring is full: twice the ring, its rows in order. The arguments are those of
+    `windowed`."""
 
     own: int
     columns: int = 1
@@ -64,14 +65,14 @@ class Growing(msgspec.Struct, frozen=True):
 
     def __call__(self, f: Floats, i: Ints) -> tuple[Floats, Ints]:
         own, columns, base = self.own, self.columns, TIMES + self.own_ints
-        capacity, count = int(i[CAPACITY]), int(i[COUNT])
-        kept = own + capacity if self.mirrored else own
-        moved = own + 2 * capacity if self.mirrored else own
-        places = (int(i[HEAD]) + np.arange(count)) % capacity
-        wider_f = np.concatenate([f[:kept], np.zeros(moved - kept + 2 * capacity * columns)])
-        wider_i = np.concatenate([i[:base], np.zeros(2 * capacity, dtype=np.int64)])
-        wider_f[moved : moved + count * columns] = f[kept:].reshape(capacity, columns)[places].ravel()
-        wider_i[base : base + count] = i[base:][places]
+        capacity, head = int(i[CAPACITY]), int(i[HEAD])
+        laid_out = capacity if self.mirrored else 0
+        ring, times = own + laid_out, i[base:]
+        oldest = ring + head * columns
+        wider_f = np.concatenate(
+            [f[:ring], np.zeros(laid_out), f[oldest:], f[ring:oldest], np.zeros(capacity * columns)]
+        )
+        wider_i = np.concatenate([i[:base], times[head:], times[:head], np.zeros(capacity, dtype=np.int64)])
         wider_i[HEAD], wider_i[CAPACITY] = 0, 2 * capacity
         return wider_f, wider_i
 
