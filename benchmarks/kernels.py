@@ -1,6 +1,7 @@
 """Kernels: nanoseconds an update of all of them; columns against polars and pandas; a tick against river and talipp.
 
-batch     every kernel, compiled already: its loop over rows that lie in the cache; columns in and out; its declared cost
+batch     every kernel, compiled already: its loop over rows that lie in the cache; columns in and out; its declared cost;
+          and, for the machine's pace, a call of a compiled function
 columns   `compute(name, …)` against the same operation of polars and pandas, each on its own kind of column
 tick      many features of a row in one call against incremental indicators of river and talipp, one call each
 core48    the feature set, and 40 of it: a row of a batch, and a tick from Python
@@ -59,9 +60,8 @@ class Works(NamedTuple):
 def batch(rows: int, rounds: int) -> dict[str, dict[str, float]]:
     large, small = (_market(n) for n in (rows, max(1_000, rows // 100)))
     works = {kernel.name: _works_of(kernel, *(large if _is_constant(kernel) else small)) for kernel in KERNELS.values()}
-    turns = {
-        name: (one.loop, one.loop, one.columns) for name, one in works.items()
-    }  # the first brings rows into the cache
+    # of the two loops the first brings rows into the cache
+    turns = {name: (one.loop, one.loop, one.columns) for name, one in works.items()}
     found = {}
     for name, (*loops_s, columns_s) in fastest_of_groups(2 * rounds, 1, turns).items():
         one = works[name]
