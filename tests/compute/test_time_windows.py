@@ -48,9 +48,8 @@ def test_what_a_growing_window_holds_stays_in_order(kernel: str) -> None:
     columns = columns_of(KERNELS[kernel], rng, len(t))
     parameter = next(one.name for one in KERNELS[kernel].parameters if one.kind == "window")
     found = compute(kernel, t=t, **{parameter: "1s"}, **columns)
-    before = np.flatnonzero(t <= t[-1] - SECOND)[
-        -1
-    ]  # the last row that has left: a first flow needs the touch before it
+    # from the last row that has left on: a first flow needs the touch before it
+    before = np.flatnonzero(t <= t[-1] - SECOND)[-1]
     held = compute(kernel, t=t[before:], **{parameter: "1s"}, **{name: one[before:] for name, one in columns.items()})
     assert len(t) - before > 400
     for output, values in found.items():
