@@ -25,6 +25,10 @@ FEATURES = (
 BOOKISH = (
     Feature(name="moved", kernel="turnover", sources={"W": ("w1", "w2"), "R": ("r1", "r2")}),
     Feature(name="deep", kernel="depth_imbalance", parameters={"levels": 2}),
+    Feature(name="near", kernel="depth_imbalance", parameters={"within_bps": 2.0}),
+    Feature(name="line", kernel="book_slope", parameters={"levels": 2}),
+    Feature(name="paper", kernel="book_slope", parameters={"method": "naes_skjeltorp", "lot": 1e-3}),
+    Feature(name="weighted", kernel="depth_weighted_mid"),
     Feature(name="sign", kernel="trade_sign", sources={"p": "price", "m": "price"}, parameters={"method": "tick"}),
 )
 
@@ -134,7 +138,9 @@ def test_matrices_books_and_inputs_left_out() -> None:
     found = pipeline.update(bk=of_market["bk"][:, :, :3], price=of_market["p"], **columns)
     expected = compute("turnover", W=weights, R=returns)
     assert found["moved.one_way"].tobytes() == expected["one_way"].tobytes()
-    deep = compute("depth_imbalance", bk=of_market["bk"][:, :, :3], levels=2)["i"]
-    assert found["deep"].tobytes() == deep.tobytes()
+    for feature in BOOKISH[1:6]:
+        for output, column in compute(feature.kernel, bk=of_market["bk"][:, :, :3], **feature.parameters).items():
+            name = feature.name if feature.name in found else f"{feature.name}.{output}"
+            assert found[name].tobytes() == column.tobytes(), name
     signs = compute("trade_sign", p=of_market["p"], method="tick")["s"]
     np.testing.assert_array_equal(np.where(np.isnan(found["sign"]), -128, found["sign"]), signs)

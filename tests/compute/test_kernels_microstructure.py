@@ -346,6 +346,18 @@ def test_weights_of_the_integrated_flow_are_the_first_principal_component(world:
     np.testing.assert_allclose(fitted["integrated"], e @ weights, rtol=1e-9, atol=1e-9)
 
 
+def test_a_level_without_depth_over_the_window_has_no_flow() -> None:
+    """Of what went through it before, running totals leave nothing behind, not even rounding."""
+    rows, gone = 4_000, 3_000
+    book = market(np.random.default_rng(11), rows)[BOOK][:, :, :2] * np.pi
+    book[gone:, 1::2, 1] = 0.0
+    t = np.arange(rows) * 100_000_000
+    ours = compute("multi_level_ofi", t=t, bk=book, levels=2, w="1s")
+    assert np.isfinite(ours["e1"][1:]).all()
+    assert np.isfinite(ours["e2"][1 : gone + 9]).all()
+    assert np.isnan(ours["e2"][gone + 9 :]).all()
+
+
 def test_multi_level_ofi_says_what_it_needs() -> None:
     with pytest.raises(KernelError, match="weights holds 2 numbers"):
         Streaming("multi_level_ofi", weights=(1.0, 1.0))

@@ -207,7 +207,8 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     prepared float, and says whether it could; if not, it has changed nothing but w. ring: what stands behind the state's own
     floats; w: what the step fills, each kind `apart` places from the next (`turning.py`). `registers`: how many floats
     and integers, the first of the state, a batch may keep in registers: it does where the compiler sees that other places are
-    behind them (`windows.PLACE`).
+    behind them (`windows.PLACE`). `constants`: how many of its parameters, the first, are numbers in the source of a fused call
+    (levels, methods), so that the compiler writes out what is done so many times and leaves out what is not done.
     """
 
     name: str
@@ -236,6 +237,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     left: int = 0
     together: Any = None
     registers: tuple[int, int] | None = None
+    constants: int = 0
     ready: Any = None
     grow: Grow | None = None
     merge: Merge | None = None

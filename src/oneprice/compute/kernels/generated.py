@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,15 +213,20 @@ class Joined(NamedTuple):
     end: int
     kernel: Kernel | None
     expression: str = ""
+    parameters: Sequence[float] = ()
 
 
 TABLE = 1  # where in the memory of a fused call the table begins that says where states stand:
-PLACES = 6  # for each feature from where to where its floats, its integers, its parameters
+PLACES = 3  # for each feature where its floats begin, its integers and, behind them, its parameters
+GROWS = 1 << 30  # in place of the feature to go on with: no further one is done, as a state has to grow first
 _FUSED_HEAD = """
 @njit(cache=True, forceinline=True)
 def one(m, g, now, xs, out):
-    begin, ys, w = m[0], piece(g, {y}, {w}), piece(g, {w}, {states})"""
-_FUSED_TAIL = """    m[0] = 0
+    begin, kept = m[0], piece(g, {kept}, {states})"""
+_FUSED_TAIL = """    if begin == {grows}:
+{keep}
+        return True
+    m[0] = 0
 {chosen}
     return False
 
@@ -242,7 +247,7 @@ def tick(m, now, row):
     \"\"\"Whether the state of feature m[0] has to grow first.\"\"\"
     m, row = uncounted(m), uncounted(row)
     g = m.view(np.float64)
-    return one(m, g, now, row, piece(g, {out}, {y}))
+    return one(m, g, now, row, piece(g, {out}, {kept}))
 """
 
 
@@ -251,92 +256,113 @@ class Layout(NamedTuple):
     after its state has grown; then the table of the states."""
 
     out: int  # the chosen outputs of a tick
-    y: int  # all outputs
-    w: int  # the inputs of one feature, gathered; what leads to its step, and what is left of it
+    kept: int  # while a state grows: the outputs of the features before it
     states: int  # states and parameters, as the table says
 
 
 def layout_of(features: Sequence[Joined], chosen: Sequence[int]) -> Layout:
     out = TABLE + PLACES * len(features)
-    y = out + len(chosen)
-    w = y + max((one.end for one in features), default=0)
-    gathered = (len(one.moves) + (_scratch(one.kernel) if one.kernel else 0) for one in features)
-    return Layout(out, y, w, w + max(gathered, default=0))
+    kept = out + len(chosen)
+    return Layout(out, kept, kept + len(_read(features, chosen)))
 
 
-def _scratch(kernel: Kernel) -> int:
-    """Floats of a row between its inputs and its outputs."""
-    return kernel.led + kernel.prepared + kernel.left
+def _read(features: Sequence[Joined], chosen: Sequence[int]) -> list[int]:
+    """The outputs that a later feature or the caller reads. What makes the others only, the compiler leaves out."""
+    return sorted({*chosen, *(place for one in features for source, place in one.moves if source == "y")})
 
 
 def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
-    """A module with `rows(m, t, x, y, start)` and `tick(m, now, row)`: all features of a row in one compiled call."""
-    layout = layout_of(features, chosen)
+    """A module with `rows(m, t, x, y, start)` and `tick(m, now, row)`: all features of a row in one compiled call.
+
+    What a feature makes stands on the stack, each feature's in its own place, and so in registers where the compiler can."""
+    layout, read = layout_of(features, chosen), _read(features, chosen)
     kernels = {one.kernel.name: one.kernel for one in features if one.kernel is not None}
+    made = [f"y{number}[{k}]" for number, one in enumerate(features) for k in range(one.end - one.begin)]
     lines = [
-        '"""Generated: features of one row."""', "import numpy as np", "from numba import njit",
+        '"""Generated: features of one row."""', "import numpy as np", "from numba import njit", "from numpy import inf",
         "from oneprice.compute.kernels.rows import finite, ratio",
         "from oneprice.compute.kernels.windows import no_output, room",
-        "from oneprice.compute.lanes import lane, split", "from oneprice.compute.uncounted import piece, uncounted",
+        "from oneprice.compute.lanes import lane, split", "from oneprice.compute.uncounted import on_stack, piece, uncounted",
         *(
             f"from {one.module} import {_name_of(part)} as {what}_{name}"
             for name, one in kernels.items() for what, part in _parts_of(one).items()
         ),
-        "", _FUSED_HEAD.format(y=layout.y, w=layout.w, states=layout.states),
+        "", _FUSED_HEAD.format(kept=layout.kept, states=layout.states),
+        *(f"    y{number} = on_stack({one.end - one.begin}, g)" for number, one in enumerate(features)),
+        *(f"    if begin > 0: {made[place]} = kept[{k}]" for k, place in enumerate(read)),
     ]  # fmt: skip
     for number, feature in enumerate(features):
         lines.append(f"    if begin <= {number}:")
         if feature.kernel is None:
             tree = parsed(feature.expression)
-            places = {name: f"{one}s[{at}]" for name, (one, at) in zip(names_in(tree), feature.moves, strict=True)}
-            lines.append(f"        ys[{feature.begin}] = finite({source_of(tree, places)})")
+            places = {name: _value(move, made) for name, move in zip(names_in(tree), feature.moves, strict=True)}
+            lines.append(f"        y{number}[0] = finite({source_of(tree, places)})")
             continue
-        inputs, moved = _inputs(feature.moves)
-        lines += [f"        {line}" for line in moved]
-        lines += [f"        {line}" for line in _call(number, feature, inputs)]
-    written = "\n".join(f"    out[{k}] = ys[{place}]" for k, place in enumerate(chosen))
-    text = "\n".join([*lines, _FUSED_TAIL.format(chosen=written, out=layout.out, y=layout.y)])
-    return _module(text, f"a pipeline of {len(features)}")
+        lines += indented(indented(_call(number, feature, made)))
+    tail = _FUSED_TAIL.format(
+        grows=GROWS, out=layout.out, kept=layout.kept,
+        keep="\n".join(f"        kept[{k}] = {made[place]}" for k, place in enumerate(read)),
+        chosen="\n".join(f"    out[{k}] = {made[place]}" for k, place in enumerate(chosen)),
+    )  # fmt: skip
+    return _module("\n".join([*lines, tail]), f"a pipeline of {len(features)}")
 
 
-def _call(number: int, feature: Joined, inputs: str) -> list[str]:
-    """One kernel on its inputs: what it prepares and what it leaves stand behind them in the scratch row."""
-    kernel, at, here = feature.kernel, TABLE + PLACES * number, len(feature.moves)
+def _value(move: Move, made: Sequence[str]) -> str:
+    source, place = move
+    return made[place] if source == "y" else f"xs[{place}]" if source == "x" else "np.nan"
+
+
+def _call(number: int, feature: Joined, made: Sequence[str]) -> list[str]:
+    """One kernel on its inputs: what it prepares and what it leaves stand behind them in its scratch row."""
+    kernel, at = feature.kernel, TABLE + PLACES * number
     assert kernel is not None
-    f, i, p = (f"piece({'m' if k == 1 else 'g'}, m[{at + 2 * k}], m[{at + 2 * k + 1}])" for k in range(3))
+    f, i = f"piece(g, m[{at}], m[{at + 1}])", f"piece(m, m[{at + 1}], m[{at + 2}])"
+    p = f"piece(g, m[{at + 2}], m[{at + 2}] + {len(feature.parameters)})"
     if kernel.at_hand is not None:  # all in memory, but of the type that a batch compiles steps for
         f, i = f"split({f}, {f}, 0)", f"split({i}, {i}, 0)"
-    made = f"lane(ys, {feature.begin}, {feature.end - feature.begin}, 1)"
-    lines = []
-    to_grow = [f"    m[0] = {number}", "    return True"]
+    source, first = feature.moves[0]
+    lies_there = source == "x" and all(move == ("x", first + k) for k, move in enumerate(feature.moves))
+    here = 0 if lies_there else len(feature.moves)
+    scratch = here + kernel.led + kernel.prepared + kernel.left
+    lines = [f"w{number} = on_stack({scratch}, g)"] if scratch else []
+    if kernel.constants:
+        lines.append(f"p{number} = on_stack({len(feature.parameters)}, g)")
+        for k, value in enumerate(feature.parameters):
+            lines.append(f"p{number}[{k}] = {value if k < kernel.constants else f'g[m[{at + 2}] + {k}]'}")
+        p = f"p{number}"
+    if lies_there:
+        inputs = f"lane(xs, {first}, {len(feature.moves)}, 1)"
+    else:
+        inputs = f"lane(w{number}, 0, {here}, 1)"
+        lines += [f"w{number}[{k}] = {_value(move, made)}" for k, move in enumerate(feature.moves)]
+    outputs = f"lane(y{number}, 0, {feature.end - feature.begin}, 1)"
+    begun, to_grow = [], [f"m[0] = {number}", f"begin = {GROWS}"]
     if kernel.lead is not None:
-        if kernel.grow is not None:
-            lines += [f"if room({i}) == 0:", *to_grow]
-        led = f"lane(w, {here}, {kernel.led}, 1)"
-        lines.append(f"lead_{kernel.name}({f}, {i}, {p}, now, {inputs}, {led})")
+        led = f"lane(w{number}, {here}, {kernel.led}, 1)"
+        begun.append(f"lead_{kernel.name}({f}, {i}, {p}, now, {inputs}, {led})")
         inputs, here = led, here + kernel.led
     if kernel.prepare is not None:
-        prepared = f"lane(w, {here}, {kernel.prepared}, 1)"
-        lines.append(f"prepare_{kernel.name}({p}, {inputs}, {prepared})")
+        prepared = f"lane(w{number}, {here}, {kernel.prepared}, 1)"
+        begun.append(f"prepare_{kernel.name}({p}, {inputs}, {prepared})")
         inputs, here = prepared, here + kernel.prepared
-    left = f"lane(w, {here}, {kernel.left}, 1)"
-    lines += [
-        f"if step_{kernel.name}({f}, {i}, {p}, now, {inputs}, {made if kernel.finish is None else left}):",
-        *to_grow,
+    left = f"lane(w{number}, {here}, {kernel.left}, 1)"
+    step = [
+        f"if step_{kernel.name}({f}, {i}, {p}, now, {inputs}, {outputs if kernel.finish is None else left}):",
+        *indented(to_grow),
     ]
     if kernel.finish is not None:
-        lines += [f"finish_{kernel.name}({p}, {left}, {made})", f"if np.isnan(w[{here}]):", f"    no_output({made})"]
-    return lines
+        step += [
+            f"finish_{kernel.name}({p}, {left}, {outputs})",
+            f"if np.isnan(w{number}[{here}]):",
+            f"    no_output({outputs})",
+        ]
+    if kernel.lead is None or kernel.grow is None:
+        return [*lines, *begun, *step]
+    return [*lines, f"if room({i}) == 0:", *indented(to_grow), "else:", *indented([*begun, *step])]
 
 
-def _inputs(moves: Sequence[Move]) -> tuple[str, list[str]]:
-    """A step's inputs: a piece of the row where they stand there side by side, else gathered in the scratch row."""
-    source, first = moves[0]
-    if source and all(move == (source, first + k) for k, move in enumerate(moves)):
-        return f"lane({source}s, {first}, {len(moves)}, 1)", []
-    return f"lane(w, 0, {len(moves)}, 1)", [
-        f"w[{k}] = {f'{one}s[{column}]' if one else 'np.nan'}" for k, (one, column) in enumerate(moves)
-    ]
+def indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
 
 
 def made_for(compiled: Any) -> str | None:

@@ -28,17 +28,13 @@ from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
     SEEN,
-    SUM,
+    TOTAL,
     Growing,
-    is_due,
-    is_full,
+    add_to,
     is_ready,
     no_output,
-    push,
-    sum_add,
-    sums_drop,
-    sums_keep,
-    total_of,
+    total_within,
+    totals_push,
     window_parameter,
     windowed,
 )
@@ -117,7 +113,7 @@ DEPTH_IMBALANCE = Kernel(
         Parameter(name="within_bps", kind="float", above=0.0, help="instead: all levels as near to the mid as that"),
         Parameter(name="decay", kind="float", default=0.0, low=0.0, help="a level"),
     ),
-    step=depth_imbalance_step, start=_depth_imbalance_start, first="1", cost="O(L)", oracle="NumPy",
+    step=depth_imbalance_step, start=_depth_imbalance_start, constants=3, first="1", cost="O(L)", oracle="NumPy",
     differs="Missing levels count 0, so that one empty side gives ±1; no level at all gives NaN.",
 )  # fmt: skip
 
@@ -146,7 +142,7 @@ def depth_weighted_mid_step(f, i, p, t, x, y):
 DEPTH_WEIGHTED_MID = Kernel(
     name="depth_weighted_mid", module=__name__, formula="P_s = Σp_iQ_i/ΣQ_i a side; (P_b·Q_a + P_a·Q_b)/(Q_a + Q_b)",
     inputs=(BOOK,), outputs=(Output("p"),), parameters=(_LEVELS,), step=depth_weighted_mid_step,
-    start=lambda values: stateless(values["levels"]), first="1", cost="O(L)", oracle="NumPy",
+    constants=1, start=lambda values: stateless(values["levels"]), first="1", cost="O(L)", oracle="NumPy",
     differs="Each side's average is weighted with the other side's quantity. An empty side gives NaN.",
 )  # fmt: skip
 
@@ -213,7 +209,7 @@ BOOK_SLOPE = Kernel(
         Parameter(name="method", kind="choice", default="linear", choices=("linear", "naes_skjeltorp")),
         Parameter(name="lot", kind="float", default=1.0, above=0.0, help="naes_skjeltorp: the quantity of one lot"),
     ),
-    step=book_slope_step,
+    step=book_slope_step, constants=2,
     start=lambda values: stateless(values["levels"], 0.0 if values["method"] == "linear" else values["lot"]),
     first="1", cost="O(L)", oracle="NumPy", source="Næs & Skjeltorp 2006",
     differs="Logarithms are of lots, so the lot has to be said. A touch that is locked at the mid has no slope.",
@@ -221,8 +217,10 @@ BOOK_SLOPE = Kernel(
 
 
 # -- order flow over levels -------------------------------------------------------------------------------------------------
-# f: the levels before (bid prices, bid quantities, ask prices, ask quantities), for each level the sums of e and of its depth,
-# the ring of (e, depth) by level. A missing bid stands at price 0, a missing ask at infinity.
+# f: the levels before (bid price, bid quantity, ask price, ask quantity of each), for each level the running totals of e and of
+# its depth, the ring. A missing bid stands at price 0, a missing ask at infinity.
+
+_LEVEL = 4  # places of a level before, and as many of its totals
 
 
 @inlined
@@ -239,36 +237,29 @@ def qty_of(x, quantities, depth, k):
 def multi_level_ofi_step(f, i, p, t, x, y):
     """p: the levels' weights, whose absolute values add up to 1."""
     depth, levels = x.shape[0] // 4, p.shape[0]
-    sums, ring, columns = 4 * levels, (4 + 2 * SUM) * levels, 2 * levels
+    totals, ring = _LEVEL * levels, 2 * _LEVEL * levels
     no_output(y)
     if not is_book(x, depth, levels):
         return False
-    slot = -1
-    if i[SEEN] == 1:
-        while is_due(i, t):
-            sums_drop(f, i, sums, ring, columns)
-        if is_full(i):
-            return True
-        slot = ring + columns * push(i, t)
+    follows = i[SEEN] == 1
+    if follows and totals_push(f, i, t, totals, ring, 2 * levels):
+        return True
     for k in range(levels):
         bid, ask = price_of(x, 0, 1, depth, k, 0.0), price_of(x, 2, 3, depth, k, math.inf)
         bid_qty, ask_qty = qty_of(x, 1, depth, k), qty_of(x, 3, depth, k)
-        before = 4 * k
-        if slot >= 0:
-            f[slot + 2 * k] = flow(bid, bid_qty, f[before], f[before + 1], ask, ask_qty, f[before + 2], f[before + 3])
-            f[slot + 2 * k + 1] = 0.5 * (bid_qty + ask_qty)
-            sum_add(f, sums + 2 * SUM * k, f[slot + 2 * k])
-            sum_add(f, sums + 2 * SUM * k + SUM, f[slot + 2 * k + 1])
+        before, of_level = _LEVEL * k, totals + _LEVEL * k
+        if follows:
+            e = flow(bid, bid_qty, f[before], f[before + 1], ask, ask_qty, f[before + 2], f[before + 3])
+            add_to(f, of_level, e)
+            add_to(f, of_level + TOTAL, 0.5 * (bid_qty + ask_qty))
         f[before], f[before + 1], f[before + 2], f[before + 3] = bid, bid_qty, ask, ask_qty
     i[SEEN] = 1
-    if slot < 0:
-        return False
-    sums_keep(f, i, sums, ring, columns)
-    if is_ready(i):
+    if follows and is_ready(i):
         integrated = 0.0
         for k in range(levels):
-            average = total_of(f, sums + 2 * SUM * k + SUM) / i[COUNT]
-            y[k] = total_of(f, sums + 2 * SUM * k) / average if average > 0.0 else math.nan
+            average = total_within(f, i, totals, ring, 2 * levels, 2 * k + 1) / i[COUNT]
+            e = total_within(f, i, totals, ring, 2 * levels, 2 * k)
+            y[k] = e / average if average > 0.0 else math.nan
             integrated += p[k] * y[k]
         y[levels] = integrated
     return False
@@ -284,12 +275,12 @@ def _multi_level_ofi_start(values: Values) -> Start:
     if not np.any(weights):
         raise KernelError("multi_level_ofi: weights are all 0; one at least must not be")
     weights = weights / np.abs(weights).sum()
-    return windowed(values, own=(4 + 2 * SUM) * levels, columns=2 * levels, parameters=weights.tolist())
+    return windowed(values, own=2 * _LEVEL * levels, columns=2 * TOTAL * levels, parameters=weights.tolist())
 
 
 def _multi_level_ofi_grow(f: Floats, i: Ints) -> tuple[Floats, Ints]:
-    levels = len(f) // (4 + 2 * SUM + 2 * int(i[CAPACITY]))
-    return Growing((4 + 2 * SUM) * levels, 2 * levels)(f, i)
+    levels = len(f) // (2 * _LEVEL + 2 * TOTAL * int(i[CAPACITY]))
+    return Growing(2 * _LEVEL * levels, 2 * TOTAL * levels)(f, i)
 
 
 def _multi_level_ofi_outputs(values: Values) -> tuple[Output, ...]:
@@ -304,8 +295,8 @@ MULTI_LEVEL_OFI = Kernel(
         _LEVELS, *window_parameter("1s"),
         Parameter(name="weights", kind="floats", help="one a level; the first principal component (ofi_weights), or equal"),
     ),
-    step=multi_level_ofi_step, start=_multi_level_ofi_start, grow=_multi_level_ofi_grow, first="2", cost="O(M)",
-    oracle="naive loop; scikit-learn PCA", source="Xu, Gould & Howison 2018; Cont, Cucuringu & Zhang 2023",
+    step=multi_level_ofi_step, start=_multi_level_ofi_start, grow=_multi_level_ofi_grow, version=2, first="2",
+    cost="O(M)", oracle="naive loop; scikit-learn PCA", source="Xu, Gould & Howison 2018; Cont, Cucuringu & Zhang 2023",
     differs="Each level is divided by its own average depth over the window. A level that was never there gives NaN.",
 )  # fmt: skip
 

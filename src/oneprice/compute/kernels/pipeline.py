@@ -155,16 +155,16 @@ class Pipeline:
         assert kernel.grow is not None, kernel.name
         f, i = kernel.grow(start.f, start.i)
         self._starts[number] = start._replace(f=f, i=i)
-        scratch = self._memory[self._layout.out : self._layout.states].copy()  # of the features before it: done already
+        kept = self._memory[self._layout.kept : self._layout.states].copy()  # of the features before it: done already
         self._lay_out()
         self._memory[0] = number
-        self._memory[self._layout.out : self._layout.states] = scratch
+        self._memory[self._layout.kept : self._layout.states] = kept
 
     def _take_back(self) -> None:
         floats = self._memory.view(np.float64)
         for number, start in enumerate(self._starts):
             at = self._memory[TABLE + PLACES * number :]
-            self._starts[number] = start._replace(f=floats[at[0] : at[1]].copy(), i=self._memory[at[2] : at[3]].copy())
+            self._starts[number] = start._replace(f=floats[at[0] : at[1]].copy(), i=self._memory[at[1] : at[2]].copy())
 
     def _lay_out(self) -> None:
         """All states and parameters in one array, behind the table of where each begins and ends."""
@@ -172,12 +172,11 @@ class Pipeline:
         at = self._layout.states
         for number, start in enumerate(self._starts):
             for k, part in enumerate((start.f.view(np.int64), start.i, start.p.view(np.int64))):
-                place = TABLE + PLACES * number + 2 * k
-                parts[0][place], parts[0][place + 1] = at, at + len(part)
+                parts[0][TABLE + PLACES * number + k] = at
                 parts.append(part)
                 at += len(part)
         self._memory = np.concatenate(parts)
-        self._tick: Floats = self._memory.view(np.float64)[self._layout.out : self._layout.y]
+        self._tick: Floats = self._memory.view(np.float64)[self._layout.out : self._layout.kept]
 
     def _parts(self, columns: Mapping[str, ArrayLike]) -> list[Floats]:
         if set(columns) != set(self.columns):
@@ -242,7 +241,7 @@ class _Joint:
         self.kernels.append(kernel)
         self.starts.append(kernel.start(values))
         self.needs_time |= kernel.needs_time or self.starts[-1].by_time
-        return Joined(moves, begin, len(self.names), kernel)
+        return Joined(moves, begin, len(self.names), kernel, parameters=tuple(self.starts[-1].p.tolist()))
 
     def _moves(self, feature: Feature, kernel: Kernel, values: Values, name: str) -> list[Move]:
         """Where one input of a kernel comes from; one that is not read, or may be left out and is, is NaN."""
