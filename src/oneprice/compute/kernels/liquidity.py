@@ -270,6 +270,12 @@ def corwin_schultz_spread_step(f, i, p, t, x, w):
 
 
 @inlined
+def corwin_schultz_spread_rows(f, i, p, ring, x, w, apart):
+    """The same for a block, where every estimate is used as it is."""
+    return p[0] == 0.0 and sum_rows(f, i, p, ring, x, w, apart)
+
+
+@inlined
 def corwin_schultz_spread_finish(p, w, y):
     y[0] = max(0.0, 1e4 * w[0] / w[1])
 
@@ -289,7 +295,7 @@ CORWIN_SCHULTZ_SPREAD = Kernel(
         Parameter(name="gap_adjust", kind="bool", default=True, help="move a bar that opened beyond the last close back to it"),
     ),
     lead=two_bars, led=4, prepare=two_bar_spread, prepared=1, step=corwin_schultz_spread_step,
-    finish=corwin_schultz_spread_finish, left=2,
+    together=corwin_schultz_spread_rows, finish=corwin_schultz_spread_finish, left=2,
     start=lambda values: windowed(
         values, own=_ESTIMATES, own_ints=1,
         parameters=[float(_NEGATIVE.index(values["negative"])), float(values["gap_adjust"])],
