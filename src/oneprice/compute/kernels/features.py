@@ -54,7 +54,7 @@ from oneprice.compute.lanes import whole
 @inlined
 def lag_rows(f, i, p, ring, x, y, apart):
     """ring: the last k values, NaN at first; i: where the oldest one is."""
-    look_back(ring, i[0], x, y)
+    look_back(ring, i[0], x, y, 0, x.shape[0])
     for k in range(x.shape[0]):
         y[k] = finite(y[k])
     i[0] = remember(ring, i[0], x)
@@ -68,7 +68,7 @@ def lag_step(f, i, p, t, x, y):
 
 @inlined
 def diff_rows(f, i, p, ring, x, y, apart):
-    look_back(ring, i[0], x, y)
+    look_back(ring, i[0], x, y, 0, x.shape[0])
     for k in range(x.shape[0]):
         y[k] = finite(x[k] - y[k])
     i[0] = remember(ring, i[0], x)

@@ -5,6 +5,8 @@ one after the other. What comes out is what the steps in `windows.py` make of th
 
 from __future__ import annotations
 
+import math
+
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import bits_of, float_of
 from oneprice.compute.kernels.rows import copy
@@ -13,6 +15,7 @@ from oneprice.compute.kernels.windows import (
     HEAD,
     REBUILD_EVERY,
     REMOVED,
+    SUM,
     exchanged,
     is_ready,
     is_turning,
@@ -22,14 +25,20 @@ from oneprice.compute.kernels.windows import (
 
 
 @inlined
-def look_back(ring, head, x, to):
-    """Of each row of x the number n rows before. ring: the last n, of which the oldest is at `head`."""
-    rows, n = x.shape[0], ring.shape[0]
+def can_turn(i, rows):
+    """Whether so many rows take the places of as many, before the sums are made anew."""
+    return is_turning(i) and is_ready(i) and i[REMOVED] + rows < REBUILD_EVERY
+
+
+@inlined
+def look_back(ring, head, x, to, at, rows):
+    """Of so many rows from the first of x on the number n rows before. ring: the last n, of which the oldest is at `head`."""
+    n = ring.shape[0]
     first = min(rows, n - head)
     second = min(rows - first, head)
-    copy(to, 0, ring, head, first)
-    copy(to, first, ring, 0, second)
-    copy(to, first + second, x, 0, rows - first - second)
+    copy(to, at, ring, head, first)
+    copy(to, at + first, ring, 0, second)
+    copy(to, at + first + second, x, 0, rows - first - second)
 
 
 @inlined
@@ -57,9 +66,9 @@ def largest_size(x, size):
 def sum_rows(f, i, p, ring, x, w, apart):
     """`sum_step` for a block: whether it could be done so. What is left stands in w, the counts `apart` places on."""
     rows = x.shape[0]
-    if not (is_turning(i) and is_ready(i) and i[REMOVED] + rows < REBUILD_EVERY):
+    if not can_turn(i, rows):
         return False
-    look_back(ring, i[HEAD], x, w)
+    look_back(ring, i[HEAD], x, w, 0, rows)
     for k in range(rows):
         w[k], w[apart + k] = exchanged(w[k], x[k])
     total, rest, largest = f[0], f[1], largest_size(x, f[2])
@@ -73,6 +82,55 @@ def sum_rows(f, i, p, ring, x, w, apart):
     if worn > 0:
         return False
     f[0], f[1], f[2] = total, rest, largest
+    i[HEAD] = remember(ring, i[HEAD], x)
+    i[REMOVED] += rows
+    return True
+
+
+# -- two sums of terms between neighbours, at f[0] and f[SUM] -----------------------------------------------------------------
+# Kinds of w: both sums, how many rows they are of; while they are made (first, what changes them), what the changes lost, two,
+# and the numbers from the oldest on and from the last two before x on, each with room for two more than there are rows.
+
+_LOST, _OLD, _NEW = 3, 5, 7
+LEFT = 9
+
+
+@inlined
+def neighbours(i, ring, x, w, apart):
+    """Where in w the numbers from the oldest on stand, and those from the last two before x on."""
+    rows, n, head = x.shape[0], ring.shape[0], i[HEAD]
+    old, new = _OLD * apart, _NEW * apart
+    look_back(ring, head, x, w, old, rows + 2)
+    w[new], w[new + 1] = ring[head - 2 if head > 1 else head + n - 2], ring[head - 1 if head > 0 else n - 1]
+    copy(w, new + 2, x, 0, rows)
+    return old, new
+
+
+@inlined
+def change_terms(w, k, apart, old, new, old_beside, new_beside):
+    """What row k changes the sums by: a term of its own for one that goes, and one between neighbours."""
+    w[k], w[_LOST * apart + k] = exchanged(old, new)
+    w[apart + k], w[(_LOST + 1) * apart + k] = exchanged(old_beside, new_beside)
+
+
+@inlined
+def two_sums_rows(f, i, ring, x, w, apart, largest, largest_beside):
+    """The sums after each row, made of their changes; → whether they could be. The largest terms: as bits."""
+    rows = x.shape[0]
+    total, rest, largest = f[0], f[1], float_of(max(largest, bits_of(f[2])))
+    beside, rest_beside, largest_beside = f[SUM], f[SUM + 1], float_of(max(largest_beside, bits_of(f[SUM + 2])))
+    for k in range(rows):
+        total, rest = settled(total, rest, w[k], w[_LOST * apart + k])
+        beside, rest_beside = settled(beside, rest_beside, w[apart + k], w[(_LOST + 1) * apart + k])
+        w[k], w[apart + k] = total + rest, beside + rest_beside
+    worn = 0
+    for k in range(rows):
+        worn += math.isnan(x[k]) | is_worn(w[k], largest) | is_worn(w[apart + k], largest_beside)  # a median hides NaN
+        w[2 * apart + k] = i[COUNT]
+    if worn > 0:
+        return False
+    f[0], f[1], f[2] = total, rest, largest
+    f[SUM], f[SUM + 1], f[SUM + 2] = beside, rest_beside, largest_beside
     i[HEAD] = remember(ring, i[HEAD], x)
     i[REMOVED] += rows
     return True

@@ -7,9 +7,9 @@ from typing import Any
 
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined, seldom
-from oneprice.compute.kernels.numbers import LN2, log, log_parts
+from oneprice.compute.kernels.numbers import LN2, bits_of, log, log_parts
 from oneprice.compute.kernels.rows import finite, is_price, is_quote, plain
-from oneprice.compute.kernels.turning import sum_rows
+from oneprice.compute.kernels.turning import LEFT, can_turn, change_terms, neighbours, sum_rows, two_sums_rows
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
@@ -98,10 +98,18 @@ _RETURNS = 2 * SUM
 
 
 @inlined
-def bipower_var_step(f, i, p, t, x, y):
+def size_of_return(p, x, z):
+    """|r|; NaN where its square is no number."""
     r = abs(x[0])
-    no_output(y)
-    if not math.isfinite(r * r):
+    z[0] = r if math.isfinite(r * r) else math.nan
+
+
+@inlined
+def bipower_var_step(f, i, p, t, x, w):
+    """What is left: both sums, how many returns."""
+    r = x[0]
+    nothing_left(w)
+    if math.isnan(r):
         return False
     if is_turning(i):
         oldest, before = f[_RETURNS + slot_at(i, 0)], f[_RETURNS + slot_at(i, i[COUNT] - 1)]
@@ -131,16 +139,37 @@ def bipower_var_step(f, i, p, t, x, y):
             sum_add(f, SUM, before * value)
             before = value
     if is_ready(i):
-        y[0] = 0.5 * math.pi * n / (n - 1) * total_of(f, SUM)
-        y[1] = max(0.0, total_of(f, 0) - y[0])
+        w[0], w[1], w[2] = total_of(f, 0), total_of(f, SUM), n
     return False
+
+
+@inlined
+def bipower_var_rows(f, i, p, ring, x, w, apart):
+    """The same for a block."""
+    if not can_turn(i, x.shape[0]):
+        return False
+    old, new = neighbours(i, ring, x, w, apart)
+    largest = largest_beside = 0
+    for k in range(x.shape[0]):
+        oldest, before, r = w[old + k], w[new + 1 + k], w[new + 2 + k]
+        square, product = r * r, before * r
+        largest, largest_beside = max(largest, bits_of(square)), max(largest_beside, bits_of(product))
+        change_terms(w, k, apart, oldest * oldest, square, oldest * w[old + 1 + k], product)
+    return two_sums_rows(f, i, ring, x, w, apart, largest, largest_beside)
+
+
+@inlined
+def bipower_var_finish(p, w, y):
+    y[0] = 0.5 * math.pi * w[2] / (w[2] - 1.0) * w[1]
+    y[1] = max(0.0, w[0] - y[0])
 
 
 BIPOWER_VAR = Kernel(
     name="bipower_var", module=__name__, formula="bv = (π/2)·(w/(w−1))·Σ_{i≥2}|r_i||r_{i−1}|; jump = max(0, Σr² − bv)",
     inputs=("r",), outputs=(Output("bv"), Output("jump")), parameters=window_parameter(20, fewest=2),
-    step=bipower_var_step, start=lambda values: windowed(values, own=_RETURNS, fewest=2), grow=Growing(_RETURNS),
-    first="w", oracle="naive loop; unbiased on Gaussian returns", source="Barndorff-Nielsen & Shephard 2004",
+    prepare=size_of_return, prepared=1, step=bipower_var_step, together=bipower_var_rows, finish=bipower_var_finish,
+    left=LEFT, start=lambda values: windowed(values, own=_RETURNS, fewest=2), grow=Growing(_RETURNS), first="w",
+    oracle="naive loop; unbiased on Gaussian returns", source="Barndorff-Nielsen & Shephard 2004",
     differs="The factor w/(w−1) is there: without it bv is too small, and every short window seems to jump.",
 )  # fmt: skip
 
@@ -161,10 +190,11 @@ def squared_minimum(a, b):
 
 
 @inlined
-def medrv_step(f, i, p, t, x, y):
-    r = abs(x[0])
-    no_output(y)
-    if not math.isfinite(r * r):
+def medrv_step(f, i, p, t, x, w):
+    """What is left: both sums, how many returns."""
+    r = x[0]
+    nothing_left(w)
+    if math.isnan(r):
         return False
     n = i[COUNT]
     if is_turning(i):
@@ -202,9 +232,30 @@ def medrv_step(f, i, p, t, x, y):
                 sum_add(f, 0, squared_median(one_before, last, value))
             last, one_before = value, last
     if is_ready(i):
-        y[0] = _MED * n / (n - 2) * total_of(f, 0)
-        y[1] = _MIN * n / (n - 1) * total_of(f, SUM)
+        w[0], w[1], w[2] = total_of(f, 0), total_of(f, SUM), n
     return False
+
+
+@inlined
+def medrv_rows(f, i, p, ring, x, w, apart):
+    """The same for a block."""
+    if not can_turn(i, x.shape[0]):
+        return False
+    old, new = neighbours(i, ring, x, w, apart)
+    largest = largest_beside = 0
+    for k in range(x.shape[0]):
+        oldest, second, before, r = w[old + k], w[old + 1 + k], w[new + 1 + k], w[new + 2 + k]
+        median, least = squared_median(w[new + k], before, r), squared_minimum(before, r)
+        largest, largest_beside = max(largest, bits_of(median)), max(largest_beside, bits_of(least))
+        gone = squared_median(oldest, second, w[old + 2 + k])
+        change_terms(w, k, apart, gone, median, squared_minimum(oldest, second), least)
+    return two_sums_rows(f, i, ring, x, w, apart, largest, largest_beside)
+
+
+@inlined
+def medrv_finish(p, w, y):
+    y[0] = _MED * w[2] / (w[2] - 2.0) * w[0]
+    y[1] = _MIN * w[2] / (w[2] - 1.0) * w[1]
 
 
 MEDRV = Kernel(
@@ -212,7 +263,8 @@ MEDRV = Kernel(
     formula="medrv = π/(6−4√3+π)·(w/(w−2))·Σ med(|r_{i−1}|, |r_i|, |r_{i+1}|)²; "
     "minrv = π/(π−2)·(w/(w−1))·Σ min(|r_i|, |r_{i+1}|)²",
     inputs=("r",), outputs=(Output("medrv"), Output("minrv")), parameters=window_parameter(20, fewest=3),
-    step=medrv_step, start=lambda values: windowed(values, own=_RETURNS, fewest=3), grow=Growing(_RETURNS), first="w",
+    prepare=size_of_return, prepared=1, step=medrv_step, together=medrv_rows, finish=medrv_finish, left=LEFT,
+    start=lambda values: windowed(values, own=_RETURNS, fewest=3), grow=Growing(_RETURNS), first="w",
     oracle="naive loop; unbiased on Gaussian returns", source="Andersen, Dobrev & Schaumburg 2012",
     differs="The median of three neighbours squared, summed; not w times the median of r².",
 )  # fmt: skip
