@@ -298,7 +298,7 @@ def fused_of(features: Sequence[Joined], chosen: Sequence[int]) -> Any:
             places = {name: _value(move, made) for name, move in zip(names_in(tree), feature.moves, strict=True)}
             lines.append(f"        y{number}[0] = finite({source_of(tree, places)})")
             continue
-        lines += indented(indented(_call(number, feature, made)))
+        lines += _indented(_indented(_call(number, feature, made)))
     tail = _FUSED_TAIL.format(
         grows=GROWS, out=layout.out, kept=layout.kept,
         keep="\n".join(f"        kept[{k}] = {made[place]}" for k, place in enumerate(read)),
@@ -348,7 +348,7 @@ def _call(number: int, feature: Joined, made: Sequence[str]) -> list[str]:
     left = f"lane(w{number}, {here}, {kernel.left}, 1)"
     step = [
         f"if step_{kernel.name}({f}, {i}, {p}, now, {inputs}, {outputs if kernel.finish is None else left}):",
-        *indented(to_grow),
+        *_indented(to_grow),
     ]
     if kernel.finish is not None:
         step += [
@@ -358,10 +358,10 @@ def _call(number: int, feature: Joined, made: Sequence[str]) -> list[str]:
         ]
     if kernel.lead is None or kernel.grow is None:
         return [*lines, *begun, *step]
-    return [*lines, f"if room({i}) == 0:", *indented(to_grow), "else:", *indented([*begun, *step])]
+    return [*lines, f"if room({i}) == 0:", *_indented(to_grow), "else:", *_indented([*begun, *step])]
 
 
-def indented(lines: Iterable[str]) -> list[str]:
+def _indented(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 

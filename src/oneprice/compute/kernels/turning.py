@@ -88,8 +88,8 @@ def sum_rows(f, i, p, ring, x, w, apart):
 
 
 # -- two sums of terms between neighbours, at f[0] and f[SUM] -----------------------------------------------------------------
-# Kinds of w: both sums, how many rows they are of; while they are made (first, what changes them), what the changes lost, two,
-# and the numbers from the oldest on and from the last two before x on, each with room for two more than there are rows.
+# Kinds of w. 0, 1: what changes the sums, then the sums; 2: how many rows they are of; 3, 4: what the changes lost; 5 on: the
+# numbers from the oldest on; 7 on: those from the last two before x on. Of either there are two more than rows of x.
 
 _LOST, _OLD, _NEW = 3, 5, 7
 LEFT = 9
