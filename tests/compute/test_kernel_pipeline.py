@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,13 +25,16 @@ FEATURES = (
 )
 
 
-BOOKISH = (
-    Feature(name="moved", kernel="turnover", sources={"W": ("w1", "w2"), "R": ("r1", "r2")}),
+OF_BOOK = (
     Feature(name="deep", kernel="depth_imbalance", parameters={"levels": 2}),
     Feature(name="near", kernel="depth_imbalance", parameters={"within_bps": 2.0}),
     Feature(name="line", kernel="book_slope", parameters={"levels": 2}),
     Feature(name="paper", kernel="book_slope", parameters={"method": "naes_skjeltorp", "lot": 1e-3}),
     Feature(name="weighted", kernel="depth_weighted_mid"),
+)
+BOOKISH = (
+    Feature(name="moved", kernel="turnover", sources={"W": ("w1", "w2"), "R": ("r1", "r2")}),
+    *OF_BOOK,
     Feature(name="sign", kernel="trade_sign", sources={"p": "price", "m": "price"}, parameters={"method": "tick"}),
 )
 
@@ -138,9 +144,30 @@ def test_matrices_books_and_inputs_left_out() -> None:
     found = pipeline.update(bk=of_market["bk"][:, :, :3], price=of_market["p"], **columns)
     expected = compute("turnover", W=weights, R=returns)
     assert found["moved.one_way"].tobytes() == expected["one_way"].tobytes()
-    for feature in BOOKISH[1:6]:
+    for feature in OF_BOOK:
         for output, column in compute(feature.kernel, bk=of_market["bk"][:, :, :3], **feature.parameters).items():
             name = feature.name if feature.name in found else f"{feature.name}.{output}"
             assert found[name].tobytes() == column.tobytes(), name
     signs = compute("trade_sign", p=of_market["p"], method="tick")["s"]
     np.testing.assert_array_equal(np.where(np.isnan(found["sign"]), -128, found["sign"]), signs)
+
+
+def compiled_of(pipeline: Pipeline) -> str:
+    """The call of a tick as LLVM leaves it; not from disk, where no source is kept."""
+    tick = numba.njit(pipeline._call.py_func)
+    tick(pipeline._memory, 0, np.ones(pipeline.width))
+    (compiled,) = tick.inspect_llvm().values()
+    return str(compiled)
+
+
+@pytest.mark.parametrize(("output", "takes_root"), [("risk.vol", True), ("risk.var", False)])
+def test_what_nobody_reads_is_not_computed(output: str, takes_root: bool) -> None:
+    compiled = compiled_of(Pipeline([Feature(name="risk", kernel="riskmetrics_vol")], outputs={"it": output}))
+    assert bool(re.search(r"call .*sqrt", compiled)) == takes_root
+
+
+def test_a_method_that_was_not_chosen_is_left_out() -> None:
+    """A line takes three divisions: one by the mid, and one a side; the paper's slope several a level."""
+    line, paper = (Pipeline([one], levels=3) for one in OF_BOOK if one.name in ("line", "paper"))
+    assert compiled_of(line).count("fdiv") <= 3
+    assert compiled_of(paper).count("fdiv") > 6
