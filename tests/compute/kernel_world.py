@@ -142,6 +142,21 @@ def columns_in(of_market: Columns, kernel: Kernel, rng: np.random.Generator) -> 
     }  # fmt: skip
 
 
+# What no market has, but a broken feed may say: no numbers, nothing, what is below zero, what overflows when it is squared,
+# doubled or divided by.
+ABSURD = np.array(
+    [np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1e300, -1e300, 1e154, 1.7e308, -1.7e308, 1e-300, 5e-324]
+)  # fmt: skip
+
+
+def made_absurd(columns: Columns, rng: np.random.Generator, share: float) -> Columns:
+    """The same with so great a share of all numbers absurd."""
+    return {
+        name: np.where(rng.random(column.shape) < share, rng.choice(ABSURD, column.shape), column)
+        for name, column in columns.items()
+    }  # fmt: skip
+
+
 HARD: dict[str, Callable[[np.random.Generator, int], Floats]] = {
     "constant": lambda rng, n: np.full(n, 5.0),
     "alternating": lambda rng, n: np.where(np.arange(n) % 2 == 0, 1.0, -1.0),

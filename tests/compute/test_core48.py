@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_world import market, times
+from kernel_world import made_absurd, market, times
 
 from oneprice.compute.kernels.core48 import CORE48, core48
 from oneprice.compute.kernels.definition import BOOK, INT8_NONE
@@ -80,6 +80,15 @@ def test_each_feature_is_that_of_its_kernel(events: tuple[np.ndarray, dict[str, 
         else:
             assert found[name].tobytes() == expected.astype(np.float64).tobytes(), name
         assert np.isfinite(expected).sum() > N // 10, name
+
+
+def test_each_feature_is_that_of_its_kernel_whatever_comes_in(events: tuple[np.ndarray, dict[str, Any]]) -> None:
+    t, columns = events[0], made_absurd(events[1], np.random.default_rng(5), 0.003)
+    pipeline = core48(bucket_qty=50.0)
+    found = pipeline.update(t, **columns)
+    for name, expected in one_by_one(pipeline, t, columns).items():
+        plus_zero = expected + 0.0  # small whole numbers know no -0
+        assert (found[name] + 0.0).tobytes() == plus_zero.tobytes(), name
 
 
 def test_a_tick_is_a_row_of_the_batch_and_a_saved_state_goes_on(events: tuple[np.ndarray, dict[str, Any]]) -> None:

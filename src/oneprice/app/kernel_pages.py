@@ -145,7 +145,9 @@ The first use compiles and keeps the code on disk, about a second a kernel; `one
 A row with an input that cannot be used (NaN, infinity, a price of zero where a logarithm or a ratio is taken, a negative
 quantity, a crossed quote) is as if it had not come: the state stays as it was, and its outputs are NaN, or -128 where they
 are small whole numbers (`int8`). Windows count rows that can be used. A division by zero (a flat window, no volume) is NaN,
-too: never 0, and never an infinity (but for the half-life of what does not come back).
+too, and so is what is beyond the range of numbers: never 0, and never an infinity (but for the half-life of what does not come
+back). A number that no market has, a price of 1e100, is forgotten when it has left the window: sums that it wore out are made
+anew, at the latest after 4096 rows have left.
 
 ```python
 >>> compute("log_returns", p=[100.0, np.nan, 101.0])

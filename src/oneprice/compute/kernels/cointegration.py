@@ -6,11 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.cointegrating_rank import fewest_rows, johansen
 from oneprice.compute.cointegration import engle_granger
-from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -22,6 +20,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
+from oneprice.compute.kernels.inlining import outlined
 from oneprice.compute.kernels.numbers import log1p
 from oneprice.compute.kernels.rows import all_finite
 from oneprice.compute.kernels.windows import (
@@ -42,7 +41,7 @@ from oneprice.compute.regression import detrended
 from oneprice.compute.unit_root import CRITERIA, FIXED, TESTED, room_for
 
 
-@inner
+@outlined
 def window_row(f, i, t, x):
     """A row into a window that keeps nothing else; → whether there was no room."""
     drop_due(i, t)
@@ -55,7 +54,7 @@ def window_row(f, i, t, x):
     return False
 
 
-@inner
+@outlined
 def window_series(f, i, width):
     """The window's series, one a row, oldest value first."""
     series = np.empty((width, i[COUNT]))
@@ -81,7 +80,7 @@ def _fitting(kernel: str, values: Values, fewest: int, columns: int, parameters:
 # -- engle_granger ----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@outlined
 def engle_granger_step(f, i, p, t, x, y):
     """p: criterion, largest lag (-1: the usual), trend."""
     no_output(y)
@@ -138,7 +137,7 @@ ENGLE_GRANGER = Kernel(
 # -- johansen ---------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@outlined
 def johansen_step(f, i, p, t, x, y):
     """p: det, lagged differences. y: trace 1…k, maxeig 1…k, then the k vectors, the strongest relation first."""
     no_output(y)

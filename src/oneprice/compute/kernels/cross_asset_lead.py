@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from oneprice.compute.inner import inner
 from oneprice.compute.kernels.cross_asset_overlaps import FIRST_CAPACITY, SHARE, is_observed
 from oneprice.compute.kernels.definition import (
     Floats,
@@ -20,7 +18,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.inlining import inlined, seldom
+from oneprice.compute.kernels.inlining import inlined, outlined, seldom
 from oneprice.compute.kernels.rows import ratio
 from oneprice.compute.kernels.windows import (
     CAPACITY,
@@ -85,7 +83,7 @@ def multiply(f, i, p, side, end, change, sign):
             add_to(f, _U + 2 * lag, sign * change * moved)
 
 
-@inner
+@outlined
 def observe(f, i, p, side, t, value):
     """A new observation of a side, or another one at the same time, which replaces the last."""
     end = i[_END + side]
@@ -109,7 +107,7 @@ def observe(f, i, p, side, t, value):
         multiply(f, i, p, side, end, change, 1.0)
 
 
-@inner
+@outlined
 def forget(f, i, p, side, until):
     """Let the observations of a side go that are not after a time."""
     while i[_FIRST + side] < i[_END + side] and time_at(i, side, i[_FIRST + side]) <= until:
@@ -122,7 +120,7 @@ def forget(f, i, p, side, until):
         i[REMOVED] += 1
 
 
-@inner
+@outlined
 def lags_again(f, i, p):
     """Make all sums anew from the rings."""
     f[: _U + 2 * i[_LAGS]] = 0.0
@@ -136,7 +134,7 @@ def lags_again(f, i, p):
     f[_PRODUCT] = total_of(f, 0) * total_of(f, SUM)
 
 
-@inner
+@outlined
 def lead_outputs(f, i, p, y):
     """The lag of the largest |U|, of two alike the one nearer to zero; the correlation there; how much x leads."""
     middle = i[_LAGS] // 2
@@ -157,7 +155,7 @@ def lead_outputs(f, i, p, y):
         y[2] = ratio(x_leads, y_leads)
 
 
-@njit(cache=True)
+@outlined
 def xcorr_leadlag_step(f, i, p, t, x, y):
     no_output(y)
     if not (is_observed(x[0]) or is_observed(x[1])):

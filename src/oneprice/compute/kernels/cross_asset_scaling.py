@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -18,7 +17,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.numbers import exp, log
 from oneprice.compute.kernels.rows import finite, is_price, ratio
 from oneprice.compute.kernels.special import erfc, lgamma
@@ -49,7 +48,7 @@ def laid_out(f, i, at, ring):
 # f: the window in order, then the ring of ln p
 
 
-@inner
+@outlined
 def variance_ratio_of(levels, q, y):
     """The three outputs of the window; its levels are overwritten."""
     n = levels.shape[0] - 1
@@ -126,7 +125,7 @@ _SMALLEST_BLOCK = 4
 _ROUNDING = 4.0 * 2.0**-52  # of the largest value: deviations below it are those of its last digits
 
 
-@inner
+@outlined
 def deviation_of_changes(levels, lag):
     """The standard deviation of changes over a lag."""
     n = levels.shape[0] - lag
@@ -141,7 +140,7 @@ def deviation_of_changes(levels, lag):
     return math.sqrt(total / (n - 1))
 
 
-@inner
+@outlined
 def rescaled_range(levels, size, least):
     """Range over standard deviation of blocks of so many changes: the mean over those that move; 0 where none does."""
     total, blocks = 0.0, 0
@@ -160,7 +159,7 @@ def rescaled_range(levels, size, least):
     return total / blocks if blocks > 0 else 0.0
 
 
-@inner
+@outlined
 def fluctuation(levels, size):
     """The root mean square of what is left of blocks of so many levels without their own straight lines."""
     center, spread = 0.5 * (size - 1), size * (size * size - 1.0) / 12.0
@@ -180,7 +179,7 @@ def fluctuation(levels, size):
     return math.sqrt(total / (blocks * size))
 
 
-@inner
+@outlined
 def hurst_of(levels, logs, p, y):
     """Slope of the logarithms on those of the sizes, and its standard error."""
     method, first, count = int(p[0]), int(p[1]), logs.shape[0]

@@ -32,6 +32,7 @@ from oneprice.compute.kernels.windows import (
     sum_add,
     sum_clear,
     total_of,
+    totals_keep,
     windowed,
 )
 from oneprice.model.time import NS_PER_S
@@ -243,6 +244,7 @@ def twap_window_row(f, i, t, price):
     drop_until(i, t - i[SPAN], _HELD_TIMES, 1)
     if is_full(i):
         return True
+    totals_keep(f, i, 0, _HELD, 1, _HELD_WIDTH)
     add_to(f, 0, (f[_PRICE] - f[_FROM]) * (t - i[_NEWEST_T]))
     if seldom(i[COUNT] == 0 or not math.isfinite(f[0])):
         f[0], f[1], f[_FROM], i[COUNT] = 0.0, 0.0, price, 0  # the first row; or beyond the range of numbers: begin anew

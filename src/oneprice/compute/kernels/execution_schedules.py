@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oneprice.compute.kernels.definition import BOOK, Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.execution import WEIGHTED, WEIGHTED_MEAN, WEIGHTED_ORIGIN, weighted_add, wholes_in
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.numbers import exp, expm1, log1p
 from oneprice.compute.kernels.rows import BPS, all_finite, finite, is_price, is_qty, is_quote, plain, ratio
 from oneprice.compute.kernels.windows import add_to, no_output, total_of
@@ -37,7 +36,7 @@ def held_after(f, n, j):
     return f[_X] * exp(left - whole) * (expm1(-2.0 * left) / expm1(-2.0 * whole))
 
 
-@njit(cache=True)
+@outlined
 def optimal_ac_schedule_step(f, i, p, t, x, y):
     i[_ROWS] += 1
     i[_PERIODS], i[_ANSWERED] = 0, 0
@@ -69,7 +68,7 @@ def optimal_ac_schedule_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True)
+@outlined
 def optimal_ac_schedule_ready(f, i, p, y):
     if i[_ANSWERED] == i[_PERIODS]:
         return False
@@ -121,7 +120,7 @@ def uniform(i):
     return 2.0 * (np.float64(state >> np.uint64(11)) * _UNIT) - 1.0
 
 
-@njit(cache=True)
+@outlined
 def iceberg_slicer_step(f, i, p, t, x, y):
     """p: jitter, lot (0: none)."""
     quantity, display, lot = x[0], x[1], p[1]
@@ -139,7 +138,7 @@ def iceberg_slicer_step(f, i, p, t, x, y):
     return False
 
 
-@njit(cache=True)
+@outlined
 def iceberg_slicer_ready(f, i, p, y):
     left, lot = f[0], p[1]
     if left == 0.0:
@@ -187,7 +186,7 @@ _IMPACTS = ("none", "linear", "sqrt")
 _LINEAR, _SQRT = 1.0, 2.0
 
 
-@njit(cache=True)
+@outlined
 def walk(x, begin, levels, most, share):
     """(quantity, money) of taking as much as `most` from these levels and at most `share` of what they hold; NaN for levels
     that cannot be."""
@@ -208,7 +207,7 @@ def walk(x, begin, levels, most, share):
     return taken - left, money
 
 
-@njit(cache=True)
+@outlined
 def schedule_simulator_step(f, i, p, t, x, y):
     """p: side, max_part, against books, impact, its size (a ratio)."""
     no_output(y)

@@ -7,12 +7,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Values
 from oneprice.compute.kernels.execution import is_side, wholes_in
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.numbers import log1p
 from oneprice.compute.kernels.rows import BPS, finite, is_price, is_qty, plain, ratio, stateless
 from oneprice.compute.kernels.windows import no_output
@@ -25,7 +23,7 @@ _TAKEN, _SHOWN, _PAID, _OUT, _LEVEL, _HEAP, _VENUE = range(7)
 _PARTS = 7
 
 
-@inner
+@outlined
 def sift(f, k, size, at):
     """Let the heap's entry `at` sink to its place: the best all-in price first, of equal ones the venue named first."""
     while True:
@@ -41,7 +39,7 @@ def sift(f, k, size, at):
         at = least
 
 
-@inner
+@outlined
 def next_level(f, k, x, levels, venue, side):
     """The all-in price (of a sell negative) of the venue's next level that is one; inf: there is none."""
     prices, quantities, fee = 2, 2 + k * levels, x[2 + 2 * k * levels + venue] / BPS
@@ -53,7 +51,7 @@ def next_level(f, k, x, levels, venue, side):
     return math.inf
 
 
-@inner
+@outlined
 def paid_for(f, k, x, levels, venue):
     """The money for what is taken of a venue, from its best level on."""
     prices, quantities = 2 + venue * levels, 2 + (k + venue) * levels
@@ -66,7 +64,7 @@ def paid_for(f, k, x, levels, venue):
     return money
 
 
-@inner
+@outlined
 def route(f, k, x, levels, wanted, side):
     """Take the merged levels, best first, in whole lots of each venue that is not out; → what is left."""
     quantities, lots = 2 + k * levels, 2 + 2 * k * levels + k
@@ -104,7 +102,7 @@ def route(f, k, x, levels, wanted, side):
     return left
 
 
-@njit(cache=True)
+@outlined
 def smart_order_router_step(f, i, p, t, x, y):
     """p: venues, levels."""
     no_output(y)

@@ -198,7 +198,7 @@ def signed_volume_step(f, i, p, t, x, y):
     add_to(f, 0, signed)
     y[0], y[1] = signed, total_of(f, 0)
     if is_ready(i):
-        y[2] = total_within(f, i, 0, TOTAL)
+        y[2] = finite(total_within(f, i, 0, TOTAL))
     return False
 
 
@@ -229,7 +229,7 @@ def decide(f, i, slot, label, touch_t, price):
     at = _WAITING + slot * _WIDTH
     f[at + 4] = label
     f[at + 5] = float_of(touch_t)
-    f[at + 6] = price / f[at + 1] - 1.0
+    f[at + 6] = finite(price / f[at + 1] - 1.0)
     if i[_DUE] == 0:
         i[_NEXT] = slot
     else:

@@ -9,9 +9,9 @@ import numpy as np
 from oneprice.compute.kernels.definition import Floats, Ints, Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import exp, log, log1p
-from oneprice.compute.kernels.rows import plain
+from oneprice.compute.kernels.rows import finite, plain
 from oneprice.compute.kernels.special import lgamma
-from oneprice.compute.kernels.windows import no_output
+from oneprice.compute.kernels.windows import no_output, nothing_left
 
 # -- kalman_1d ----------------------------------------------------------------------------------------------------------
 
@@ -28,11 +28,12 @@ def kalman_1d_step(f, i, p, t, x, y):
         f[0], f[1] = value, r
     else:
         before = f[1] + q
-        y[2], y[3] = value - f[0], before + r
-        gain = before / y[3]
-        f[0] += gain * y[2]
+        surprise, variance = value - f[0], before + r
+        y[2], y[3] = finite(surprise), finite(variance)
+        gain = before / variance
+        f[0] += gain * surprise
         f[1] = (1.0 - gain) * before
-    y[0], y[1] = f[0], f[1]
+    y[0], y[1] = finite(f[0]), f[1]
     return False
 
 
@@ -54,12 +55,12 @@ KALMAN_1D = Kernel(
 
 
 @inlined
-def hp_filter_step(f, i, p, t, x, y):
+def hp_filter_step(f, i, p, t, x, w):
     """f: trend, its slope τ − τ₋₁, and their covariance: level, cross, slope; the gains of both. i: rows, up to 3; whether the
     covariance stands, as it does after some hundred rows: it hangs on no value. In these coordinates nothing is subtracted
-    when it is carried forward, as it would be in those of (τ, τ₋₁)."""
+    when it is carried forward, as it would be in those of (τ, τ₋₁). What is left: trend, value."""
     value, noise = x[0], p[0]
-    no_output(y)
+    nothing_left(w)
     if not math.isfinite(value):
         return False
     i[0] = min(i[0] + 1, 3)
@@ -83,9 +84,13 @@ def hp_filter_step(f, i, p, t, x, y):
     surprise = value - ahead
     f[0] = ahead + f[5] * surprise
     f[1] += f[6] * surprise
-    y[0] = f[0]
-    y[1] = value - f[0]
+    w[0], w[1] = f[0], value
     return False
+
+
+@inlined
+def hp_filter_finish(p, w, y):
+    y[0], y[1] = finite(w[0]), finite(w[1] - w[0])
 
 
 HP_FILTER = Kernel(
@@ -95,7 +100,8 @@ HP_FILTER = Kernel(
     parameters=(
         Parameter(name="lambda_", kind="float", default=1600.0, above=0.0, help="scales with (frequency ratio)⁴"),
     ),
-    step=hp_filter_step, start=lambda values: plain(7, 2, values["lambda_"]), registers=(7, 2), version=2, first="3",
+    step=hp_filter_step, finish=hp_filter_finish, left=2, start=lambda values: plain(7, 2, values["lambda_"]),
+    registers=(7, 2), version=2, first="3",
     oracle="the end point of statsmodels hpfilter on the rows so far",
     source="Hodrick & Prescott 1997; Stock & Watson 1999; λ by frequency: Ravn & Uhlig 2002",
     differs="The common, two-sided form reads the future: every row of it changes with the next one.",

@@ -21,7 +21,8 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def outlined(function: Callable[..., Any]) -> Any:
-    """The same as a call, for what few rows do (move a whole window), so that it does not stand between what every row does."""
+    """The same as a call: for what few rows do (move a whole window), so that it does not stand between what every row does,
+    and for steps that do so much that a call is nothing beside it."""
     return inner(function, forceinline=False, error_model=_NUMBERS)
 
 

@@ -8,7 +8,7 @@ import math
 from oneprice.compute.kernels.definition import BOOK, Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import LN2, exp_plain, log
-from oneprice.compute.kernels.rows import is_positive, is_price, plain
+from oneprice.compute.kernels.rows import finite, is_positive, is_price, plain
 from oneprice.compute.kernels.statistics_windows import (
     PAIR,
     PAIR_LEFT,
@@ -81,7 +81,7 @@ def kyle_lambda_finish(p, w, y):
         slope, _, r2 = line_of(xx, xy, yy, 0.0, 0.0)
     million = 1e6 / mid
     y[0], y[1] = slope, r2
-    y[2] = 1e4 * slope * (math.sqrt(million) if p[1] == 1.0 else million) / mid
+    y[2] = finite(1e4 * slope * (math.sqrt(million) if p[1] == 1.0 else million) / mid)
 
 
 KYLE_LAMBDA = Kernel(
@@ -116,7 +116,7 @@ def amihud_ratio(p, x, z):
 
 @inlined
 def amihud_illiquidity_finish(p, w, y):
-    y[0] = p[0] * w[0] / w[1]
+    y[0] = finite(p[0] * w[0] / w[1])
 
 
 AMIHUD_ILLIQUIDITY = Kernel(
@@ -179,8 +179,9 @@ def roll_spread_step(f, i, p, t, x, w):
 @inlined
 def roll_spread_finish(p, w, y):
     covariance = w[0]
-    y[0] = 2.0 * math.sqrt(-covariance) if covariance < 0.0 else 0.0 if p[0] == 1.0 and covariance >= 0.0 else math.nan
-    y[1] = 1e4 * y[0] / w[1]
+    spread = 2.0 * math.sqrt(max(0.0, -covariance))
+    y[0] = finite(spread) if covariance < 0.0 else 0.0 if p[0] == 1.0 and covariance >= 0.0 else math.nan
+    y[1] = finite(1e4 * y[0] / w[1])
 
 
 ROLL_SPREAD = Kernel(
@@ -338,11 +339,11 @@ def sweep_cost_step(f, i, p, t, x, y):
             break
     if base == 0.0:  # so small a size that it is nothing at this price
         return False
-    y[0] = quote / base
+    y[0] = finite(quote / base)
     y[2] = (size - left) / size
     if left == 0.0:
-        mid = 0.5 * (x[bids] + x[asks])
-        y[1] = side * (y[0] - mid) / mid * 1e4
+        mid = 0.5 * x[bids] + 0.5 * x[asks]
+        y[1] = finite(side * (y[0] - mid) / mid * 1e4)
     return False
 
 
@@ -380,7 +381,7 @@ def resiliency_step(f, i, p, t, x, w):
 def resiliency_finish(p, w, y):
     slope, _, _ = line_left(w)
     half_life = -LN2 / log(1.0 + slope) * p[0]
-    y[0] = -slope
+    y[0] = finite(-slope)
     y[1] = half_life if -1.0 < slope < 0.0 else math.nan
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from oneprice.compute.kernels.definition import Floats, Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
-from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, ratio, stateless
+from oneprice.compute.kernels.rows import finite, is_price, is_qty, is_quote, ratio, stateless
 from oneprice.compute.kernels.windows import (
     SEEN,
     SPAN,
@@ -151,7 +151,7 @@ def microprice_tables(
 def quoted_spread_step(f, i, p, t, x, y):
     bid, ask = x[0], x[1]
     spread = ask - bid if is_quote(bid, ask) else math.nan
-    y[0] = 1e4 * spread / (0.5 * bid + 0.5 * ask)
+    y[0] = finite(1e4 * spread / (0.5 * bid + 0.5 * ask))
     y[1] = spread
     return False
 
@@ -206,10 +206,10 @@ def ofi_step(f, i, p, t, x, y):
     if i[SEEN] == 1:
         if totals_push(f, i, t, _SUMS, _OFI_RING):
             return True
-        y[0] = flow(x[0], x[2], f[0], f[2], x[1], x[3], f[1], f[3])
+        y[0] = finite(flow(x[0], x[2], f[0], f[2], x[1], x[3], f[1], f[3]))
         add_to(f, _SUMS, y[0])
         if is_ready(i):
-            y[1] = total_within(f, i, _SUMS, _OFI_RING)
+            y[1] = finite(total_within(f, i, _SUMS, _OFI_RING))
     keep_touch(f, i, x)
     return False
 
@@ -257,7 +257,7 @@ def queue_depletion_step(f, i, p, t, x, w):
 def queue_depletion_finish(p, w, y):
     """p: the window in ns."""
     for side in range(2):
-        rate = max(0.0, w[side]) * 1e9 / p[0]
+        rate = finite(max(0.0, w[side]) * 1e9 / p[0])
         y[2 * side], y[2 * side + 1] = rate, ratio(w[2 + side], rate)
 
 

@@ -23,7 +23,7 @@ from oneprice.compute.kernels.definition import (
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.microstructure import flow
 from oneprice.compute.kernels.numbers import exp, log
-from oneprice.compute.kernels.rows import stateless
+from oneprice.compute.kernels.rows import finite, ratio, stateless
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -135,7 +135,7 @@ def depth_weighted_mid_step(f, i, p, t, x, y):
             ask_qty += x[3 * depth + k]
     if bid_qty > 0.0 and ask_qty > 0.0:
         bid = bid_value / bid_qty
-        y[0] = bid + (ask_value / ask_qty - bid) * (bid_qty / (bid_qty + ask_qty))
+        y[0] = finite(bid + (ask_value / ask_qty - bid) * (bid_qty / (bid_qty + ask_qty)))
     return False
 
 
@@ -160,7 +160,7 @@ def slope_of_line(x, prices, quantities, levels, mid):
             distance = abs(x[prices + k] - mid) * share
             products += distance * total
             squares += distance * distance
-    return products / squares if squares > 0.0 else math.nan
+    return ratio(products, squares)
 
 
 @inlined

@@ -9,7 +9,7 @@ import numpy as np
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
 from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import LN2, bits_of, exp_plain, expm1, float_of, log
-from oneprice.compute.kernels.rows import is_price, is_qty, is_quote, stateless
+from oneprice.compute.kernels.rows import finite, is_price, is_qty, is_quote, stateless
 from oneprice.compute.kernels.special import erf
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -27,8 +27,8 @@ from oneprice.compute.kernels.windows import (
     nothing_left,
     push,
     sum_add,
-    sums_drop,
-    sums_keep,
+    sum_drop,
+    sum_keep,
     total_of,
     windowed,
 )
@@ -41,7 +41,7 @@ from oneprice.compute.lanes import whole
 def effective_spread_step(f, i, p, t, x, y):
     price, sign, mid = x[0], x[1], x[2]
     usable = is_price(price) and is_price(mid) and abs(sign) == 1.0
-    y[0] = 2e4 * sign * (price - mid) / mid if usable else math.nan
+    y[0] = finite(2e4 * sign * (price - mid) / mid) if usable else math.nan
     return False
 
 
@@ -80,8 +80,8 @@ def realized_spread_ready(f, i, p, y):
     slot = _WAITING + _TRADE * drop(i)
     price, sign, mid = f[slot], f[slot + 1], f[slot + 2]
     whole(y)[0] = int(f[slot + 3])
-    y[1] = 2e4 * sign * (price - f[1]) / mid
-    y[2] = 2e4 * sign * (f[1] - mid) / mid
+    y[1] = finite(2e4 * sign * (price - f[1]) / mid)
+    y[2] = finite(2e4 * sign * (f[1] - mid) / mid)
     return True
 
 
@@ -199,10 +199,10 @@ _FULL = 1e-9  # of a bucket: room that is less than this is rounding, not room (
 @inlined
 def vpin_end_bucket(f, i, imbalance):
     while is_due(i, 0, TIMES + 1):
-        sums_drop(f, i, _TOXIC, _BUCKETS)
+        sum_drop(f, i, _TOXIC, _BUCKETS)
     f[_BUCKETS + push(i, 0, TIMES + 1)] = imbalance
     sum_add(f, _TOXIC, imbalance)
-    sums_keep(f, i, _TOXIC, _BUCKETS)
+    sum_keep(f, i, _TOXIC, _BUCKETS, imbalance)
 
 
 @inlined

@@ -8,11 +8,10 @@ import numpy as np
 
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.extremes import BASE, enter, extremes, extremes_growing, largest, let_go, put
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.rows import finite, plain, ratio
 from oneprice.compute.kernels.turning import sum_rows
 from oneprice.compute.kernels.windows import (
-    COUNT,
     MOMENTS,
     PLACE,
     SIZE,
@@ -20,11 +19,14 @@ from oneprice.compute.kernels.windows import (
     Growing,
     by_count,
     is_ready,
-    mean_of,
+    moments_leave,
     moments_row,
     no_output,
     nothing_left,
-    replace_in,
+    sum_add,
+    sum_clear,
+    sum_is_worn,
+    sum_replace,
     sum_step,
     total_of,
     window_parameter,
@@ -56,7 +58,7 @@ def ema_step(f, i, p, t, x, y):
     i[0] += 1
     mean_from_first(f, 0, i[0], p[2], p[1], value)
     if i[0] >= p[0]:
-        y[0] = f[0]
+        y[0] = finite(f[0])
     return False
 
 
@@ -99,10 +101,10 @@ SMA = Kernel(
 
 
 @inlined
-def macd_step(f, i, p, t, x, y):
-    """f: fast, slow, signal; p: their n, how many rows the fast one waits, their α."""
+def macd_step(f, i, p, t, x, w):
+    """f: fast, slow, signal; p: their n, how many rows the fast one waits, their α. What is left: macd, signal."""
     value, fast, slow, signal, wait = x[0], p[0], p[1], p[2], p[3]
-    no_output(y)
+    nothing_left(w)
     if not math.isfinite(value):
         return False
     i[0] += 1
@@ -111,13 +113,16 @@ def macd_step(f, i, p, t, x, y):
     mean_from_first(f, 1, i[0], slow, p[5], value)
     if i[0] < slow:
         return False
-    y[0] = f[0] - f[1]
+    w[0] = f[0] - f[1]
     since = i[0] - slow + 1
-    mean_from_first(f, 2, since, signal, p[6], y[0])
-    if since >= signal:
-        y[1] = f[2]
-        y[2] = y[0] - f[2]
+    mean_from_first(f, 2, since, signal, p[6], w[0])
+    w[1] = f[2] if since >= signal else math.nan
     return False
+
+
+@inlined
+def macd_finish(p, w, y):
+    y[0], y[1], y[2] = finite(w[0]), finite(w[1]), finite(w[0] - w[1])
 
 
 def _macd_start(values: Values) -> Start:
@@ -137,7 +142,7 @@ MACD = Kernel(
         Parameter(name="align", kind="choice", default="talib", choices=("talib", "natural"),
                   help="both averages start at row `slow`, or each at its own n"),
     ),
-    step=macd_step, start=_macd_start, registers=(3, 1), first="slow (signal slow + signal − 1)",
+    step=macd_step, finish=macd_finish, left=2, start=_macd_start, registers=(3, 1), first="slow (signal slow + signal − 1)",
     oracle="TA-Lib MACD", source="Appel 1979",
     differs="TA-Lib gives macd only from the signal's first row on; here it is there from row `slow` on.",
 )  # fmt: skip
@@ -177,22 +182,20 @@ RSI = Kernel(
 
 @inlined
 def bollinger_bands_step(f, i, p, t, x, w):
-    """What is left: the mean, the sum of squares around it, the value's way from it, n."""
     value = x[0]
     nothing_left(w)
     if not math.isfinite(value):
         return False
     if moments_row(f, i, t, value):
         return True
-    if is_ready(i):
-        w[0], w[1], w[2], w[3] = mean_of(f, 0), f[1], value - f[2] - f[0], i[COUNT]
+    moments_leave(f, i, w, value)
     return False
 
 
 @inlined
 def bollinger_bands_finish(p, w, y):
-    mid, reach = w[0], p[0] * math.sqrt(w[1] / w[3])
-    y[0], y[1], y[2] = mid, mid + reach, mid - reach
+    mid, reach = finite(w[0]), p[0] * math.sqrt(w[1] / w[3])
+    y[0], y[1], y[2] = mid, finite(mid + reach), finite(mid - reach)
     y[3] = ratio(w[2] + reach, 2.0 * reach)
     y[4] = ratio(2.0 * reach, mid)
 
@@ -255,10 +258,10 @@ DONCHIAN_CHANNEL = Kernel(
 
 
 # -- stochastic_osc -----------------------------------------------------------------------------------------------------
-# f: the window's two extremes; for each mean the sum and its rest; the ring of (H, −L), then the values of each mean
+# f: the window's two extremes; for each mean the sum; the ring of (H, −L), then the values of each mean
 # i: the window's, with how many values there are, then for each mean its length and the place of the next value
 
-_SUMS, _MEANS = 2, 4
+_SUMS, _MEANS = 2, 2 * SUM
 _VALUES, _LENGTHS, _MEAN_INTS = BASE, BASE + 1, 5
 
 
@@ -284,11 +287,15 @@ def stochastic_raw(p, x, z):
 
 @inlined
 def sum_of_last(f, i, at, length_at, values_at, value):
-    """The sum of the last values, as many as i[length_at] says; it stands at f[at], and loses nothing."""
+    """The sum of the last values, as many as i[length_at] says; it stands at f[at]."""
     place = i[length_at + 1] & PLACE
-    replace_in(f, at, f[values_at + place], value)
+    sum_replace(f, at, f[values_at + place], value)
     f[values_at + place] = value
     i[length_at + 1] = place + 1 if place + 1 < i[length_at] else 0
+    if seldom(sum_is_worn(f, at, value)):
+        sum_clear(f, at)
+        for k in range(i[length_at]):
+            sum_add(f, at, f[values_at + k])
     return total_of(f, at)
 
 
@@ -302,14 +309,14 @@ def stochastic_osc_step(f, i, p, t, x, w):
     i[_VALUES] += 1
     of_values = sum_of_last(f, i, _SUMS, _LENGTHS, values_at, x[0])
     if i[_VALUES] >= slow:
-        of_sums = sum_of_last(f, i, _SUMS + 2, _LENGTHS + 2, values_at + slow, of_values)
+        of_sums = sum_of_last(f, i, _SUMS + SUM, _LENGTHS + 2, values_at + slow, of_values)
         w[0], w[1] = of_values, of_sums if i[_VALUES] - slow >= d - 1 else math.nan
     return False
 
 
 @inlined
 def stochastic_osc_finish(p, w, y):
-    y[0], y[1] = w[0] / p[0], w[1] / (p[0] * p[1])
+    y[0], y[1] = finite(w[0] / p[0]), finite(w[1] / (p[0] * p[1]))
 
 
 def _stochastic_start(values: Values) -> Start:
@@ -330,7 +337,7 @@ STOCHASTIC_OSC = Kernel(
         Parameter(name="d", kind="int", default=3, low=1),
     ),
     lead=stochastic_range, led=2, prepare=stochastic_raw, prepared=1, step=stochastic_osc_step, finish=stochastic_osc_finish,
-    left=2, start=_stochastic_start, registers=(_SUMS + _MEANS, BASE + _MEAN_INTS), version=3,
+    left=2, start=_stochastic_start, registers=(_SUMS + _MEANS, BASE + _MEAN_INTS), version=4,
     first="n + slow − 1 (d: d − 1 later)", oracle="TA-Lib STOCH", source="Lane 1984", aliases=("stoch",),
     differs="Means are trailing: a centred one reads the future. A row whose window has no range has no value and is left out "
     "of the means; TA-Lib puts a 0 into them.",

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
-from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -20,7 +17,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.numbers import LN2, expm1
 from oneprice.compute.kernels.rows import all_finite, plain
 from oneprice.compute.kernels.windows import (
@@ -54,8 +51,10 @@ def all_or_nothing(y):
 
 # -- ewcov_matrix -------------------------------------------------------------------------------------------------------
 
+_MOST = 1e154  # beyond it a square is not finite, and no covariance would be, ever after
 
-@njit(cache=True)
+
+@outlined
 def ewcov_matrix_step(f, i, p, t, x, y):
     """f: means, then covariances (the lower half is used); i: whether there was a row; p: the weight of the newest row."""
     count, alpha = x.shape[0], p[0]
@@ -68,8 +67,13 @@ def ewcov_matrix_step(f, i, p, t, x, y):
             f[a] = x[a]
         return False
     means = count * count  # their places in y, and those of the differences from them at first
+    largest = 0.0
     for a in range(count):
         y[means + a] = x[a] - f[a]
+        largest = max(largest, abs(y[means + a]))
+    if largest > _MOST:
+        no_output(y)
+        return False
     for a in range(count):
         row = count + a * count
         for b in range(a + 1):
@@ -106,7 +110,7 @@ EWCOV_MATRIX = Kernel(
 # f: means, a row's differences from them, then the ring
 
 
-@inner
+@outlined
 def shrunk_covariance(f, i, count, y):
     """The window's covariances, with 1/n, and how far to shrink them, into y."""
     n, ring = i[COUNT], 2 * count
@@ -158,7 +162,7 @@ def shrunk_covariance(f, i, count, y):
         no_output(y)
 
 
-@njit(cache=True)
+@outlined
 def ledoit_wolf_shrinkage_step(f, i, p, t, x, y):
     count = x.shape[0]
     no_output(y)
@@ -206,7 +210,7 @@ _SWEEPS = 1_000
 _ASYMMETRY = 1e-8
 
 
-@inner
+@outlined
 def is_covariance(x, count):
     """Whether it is symmetric, with variances above 0."""
     for a in range(count):
@@ -221,7 +225,7 @@ def is_covariance(x, count):
     return True
 
 
-@inner
+@outlined
 def equal_risk(f, p, x, y):
     """Minimise ½yᵀΣy − Σb·ln y, one y after the other; → whether each share of risk is its budget, within tol.
 
@@ -264,7 +268,7 @@ def equal_risk(f, p, x, y):
     return False
 
 
-@njit(cache=True)
+@outlined
 def risk_parity_weights_step(f, i, p, t, x, y):
     count = int(p[0])
     no_output(y)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 
-from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
@@ -18,7 +17,7 @@ from oneprice.compute.kernels.definition import (
     Start,
     Values,
 )
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.rows import finite, is_positive, plain, stateless
 from oneprice.compute.kernels.statistics_windows import PAIR, pair_line, pair_row
 from oneprice.compute.kernels.windows import (
@@ -217,7 +216,7 @@ _COLLINEAR = (
 )
 
 
-@inner
+@outlined
 def lagged_betas(f, i, lags, ring):
     """(Σβ, r²) of r on the factor and its lags, over the rows whose lags are in the window; NaN where they are collinear."""
     k, n = lags + 1, i[COUNT] - lags

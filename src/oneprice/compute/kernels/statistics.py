@@ -10,7 +10,7 @@ import numpy as np
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined
 from oneprice.compute.kernels.numbers import LN2, expm1, log
-from oneprice.compute.kernels.rows import finite, plain
+from oneprice.compute.kernels.rows import finite, plain, ratio
 from oneprice.compute.kernels.windows import MOMENTS, mean_of, moments_add, no_output
 
 # -- log_returns ------------------------------------------------------------------------------------------------------
@@ -70,8 +70,8 @@ def welford_mean_var_step(f, i, p, t, x, y):
     i[0] += 1
     moments_add(f, 0, i[0], value)
     y[0] = i[0]
-    y[1] = mean_of(f, 0)
-    y[2] = f[1] / (i[0] - p[0]) if i[0] > p[0] else math.nan
+    y[1] = finite(mean_of(f, 0))
+    y[2] = finite(f[1] / (i[0] - p[0])) if i[0] > p[0] else math.nan
     y[3] = math.sqrt(y[2])
     return False
 
@@ -152,7 +152,7 @@ def ewma_step(f, i, p, t, x, y):
         f[1] = (1.0 - alpha) * f[1] + 1.0
         f[0] += (value - f[0]) / f[1]
     i[0] = 1
-    y[0] = f[0]
+    y[0] = finite(f[0])
     return False
 
 
@@ -174,23 +174,21 @@ def covariance_add(f, at, alpha, dx, dy):
 
 @inlined
 def ewcov_step(f, i, p, t, x, y):
-    a, b = x[0], x[1]
-    if not (math.isfinite(a) and math.isfinite(b)):
-        no_output(y)
+    dx, dy = x[0] - f[0], x[1] - f[1]
+    no_output(y)
+    if not math.isfinite(dx * dy):  # or no covariance would be, ever after
         return False
     alpha = weight_now(i, p, t)
     if i[0] == 0:
-        f[0], f[1], f[2], f[3] = a, b, 0.0, 1.0
+        f[0], f[1], f[2], f[3] = x[0], x[1], 0.0, 1.0
         i[0] = 1
-        no_output(y)
         return False
-    dx, dy = a - f[0], b - f[1]
     f[0] += alpha * dx
     f[1] += alpha * dy
     covariance_add(f, 2, alpha, dx, dy)
     f[3] = (1.0 - alpha) * (1.0 - alpha) * f[3] + alpha * alpha
     y[0] = f[2]
-    y[1] = f[2] / (1.0 - f[3]) if f[3] < 1.0 else math.nan
+    y[1] = ratio(f[2], 1.0 - f[3])
     return False
 
 
@@ -206,17 +204,15 @@ EWCOV = Kernel(
 
 @inlined
 def ewcorr_step(f, i, p, t, x, y):
-    a, b = x[0], x[1]
-    if not (math.isfinite(a) and math.isfinite(b)):
-        y[0] = math.nan
+    dx, dy = x[0] - f[0], x[1] - f[1]
+    y[0] = math.nan
+    if not math.isfinite(dx * dx + dy * dy):
         return False
     alpha = weight_now(i, p, t)
-    y[0] = math.nan
     if i[0] == 0:
-        f[0], f[1] = a, b
+        f[0], f[1] = x[0], x[1]
         i[0] = 1
         return False
-    dx, dy = a - f[0], b - f[1]
     f[0] += alpha * dx
     f[1] += alpha * dy
     covariance_add(f, 2, alpha, dx, dy)
@@ -252,7 +248,7 @@ def frac_diff_step(f, i, p, t, x, y):
         for j in range(k):
             total += p[j] * f[slot]
             slot = slot - 1 if slot > 0 else k - 1
-        y[0] = total
+        y[0] = finite(total)
     return False
 
 

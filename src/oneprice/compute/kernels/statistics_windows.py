@@ -15,6 +15,7 @@ from oneprice.compute.kernels.order_statistics import (
     sorted_row,
     sorted_window,
 )
+from oneprice.compute.kernels.rows import finite, ratio
 from oneprice.compute.kernels.windows import (
     COUNT,
     MOMENTS,
@@ -29,6 +30,7 @@ from oneprice.compute.kernels.windows import (
     mean_of,
     moments_add,
     moments_are_worn,
+    moments_leave,
     moments_of,
     moments_remove,
     moments_replace,
@@ -46,44 +48,38 @@ from oneprice.compute.kernels.windows import (
 
 
 @inlined
-def zscore_outputs(f, i, y, value):
-    n = i[COUNT]
-    if not is_ready(i) or n < 2:
-        no_output(y)
-        return
-    std = math.sqrt(f[1] / (n - 1))
-    y[0] = (value - f[2] - f[0]) / std if std > 0.0 else math.nan
-    y[1] = mean_of(f, 0)
-    y[2] = std
-
-
-@inlined
-def rolling_zscore_step(f, i, p, t, x, y):
+def rolling_zscore_step(f, i, p, t, x, w):
     value, ring = x[0], MOMENTS
+    nothing_left(w)
     if not math.isfinite(value):
-        no_output(y)
         return False
     if p[0] == 1.0:
         if moments_row(f, i, t, value):
             return True
-        zscore_outputs(f, i, y, value)
+        moments_leave(f, i, w, value)
         return False
     if by_count(i):
-        zscore_outputs(f, i, y, value)
+        moments_leave(f, i, w, value)
         return moments_row(f, i, t, value)
     while is_due(i, t):
         moments_remove(f, 0, i[COUNT] - 1, f[ring + drop(i)])
     if is_full(i):
         return True
-    zscore_outputs(f, i, y, value)
+    moments_leave(f, i, w, value)
     return moments_row(f, i, t, value)
+
+
+@inlined
+def rolling_zscore_finish(p, w, y):
+    std = math.sqrt(w[1] / (w[3] - 1.0))
+    y[0], y[1], y[2] = ratio(w[2], std), finite(w[0]), finite(std)
 
 
 ROLLING_ZSCORE = Kernel(
     name="rolling_zscore", module=__name__, formula="(x − ⟨x⟩)/std over w", inputs=("x",),
     outputs=(Output("z"), Output("mean"), Output("std")),
     parameters=(*window_parameter(fewest=2), Parameter(name="include_current", kind="bool", default=True)),
-    step=rolling_zscore_step,
+    step=rolling_zscore_step, finish=rolling_zscore_finish, left=4,
     start=lambda values: windowed(values, own=MOMENTS, fewest=2, parameters=[float(values["include_current"])]),
     grow=Growing(MOMENTS), first="w", oracle="pandas rolling",
     differs="With the current value inside, |z| ≤ (w−1)/√w; an alarm wants include_current=False.",
@@ -148,9 +144,9 @@ def pair_covariance(f, n):
 def line_of(xx, xy, yy, x, y):
     """Slope, intercept and r² of y on x, of sums of products around the means, and these; NaN where x does not move, r² NaN
     where y does not."""
-    slope = xy / xx if xx > 0.0 else math.nan
+    slope = finite(xy / xx) if xx > 0.0 else math.nan
     r2 = min(1.0, slope * xy / yy) if yy > 0.0 and xx > 0.0 else math.nan
-    return slope, y - slope * x, r2
+    return slope, finite(y - slope * x), r2
 
 
 @inlined
@@ -213,7 +209,7 @@ def rolling_cov_step(f, i, p, t, x, y):
     if pair_row(f, i, t, x[0], x[1]):
         return True
     if is_ready(i):
-        y[0] = pair_covariance(f, i[COUNT])
+        y[0] = finite(pair_covariance(f, i[COUNT]))
     return False
 
 
@@ -292,7 +288,7 @@ def robust_hampel_step(f, i, p, t, x, y):
     median = quantile_of(held, n, 0.5)
     mad = 1.482602218505602 * median_deviation(held, n, median)
     if mad > 0.0:
-        y[2] = (value - median) / mad
+        y[2] = finite((value - median) / mad)
         y[1] = 1.0 if abs(value - median) > p[0] * mad else 0.0
     else:
         y[1] = 1.0 if value != median else 0.0

@@ -6,11 +6,8 @@ import math
 from statistics import NormalDist
 from typing import Any
 
-from numba import njit
-
-from oneprice.compute.inner import inner
 from oneprice.compute.kernels.definition import Kernel, KernelError, Output, Parameter, Span, Start, Values
-from oneprice.compute.kernels.inlining import inlined
+from oneprice.compute.kernels.inlining import inlined, outlined
 from oneprice.compute.kernels.numbers import expm1, log, log1p
 from oneprice.compute.kernels.order_statistics import SortedGrowing, ascending, quantile_of, sorted_row, sorted_window
 from oneprice.compute.kernels.rows import finite
@@ -125,7 +122,7 @@ _DUE, _EVT = 4, 5
 _FEWEST_EXCEEDANCES = 30
 
 
-@inner
+@outlined
 def tail_slope(sorted_r, count, u, mean, theta):
     """(how log likelihood climbs with θ = ξ/β, times ξ; ξ at this θ), of exceedances in units of their mean.
 
@@ -141,7 +138,7 @@ def tail_slope(sorted_r, count, u, mean, theta):
     return (gaps - shares * logs / count) / count, logs / count
 
 
-@inner
+@outlined
 def tail_fit(sorted_r, count, u):
     """(ξ, β) of a generalised Pareto distribution, of most likelihood for the `count` losses above u, ξ ≥ −1.
 
@@ -196,7 +193,7 @@ def tail_fit(sorted_r, count, u):
     return xi, xi / theta * mean
 
 
-@njit(cache=True)
+@outlined
 def evt_pot_var_step(f, i, p, t, x, y):
     no_output(y)
     window = f[_EVT:]

@@ -77,7 +77,9 @@ def sum_rows(f, i, p, ring, x, w, apart):
         w[k] = total + rest
     worn = 0
     for k in range(rows):
-        worn += is_worn(w[k], largest)  # by the largest of them all, so rather too often; and after what is no number
+        worn += is_worn(
+            w[k], largest, x[k]
+        )  # by the largest of them all, so rather too often; and after what is no number
         w[apart + k] = i[COUNT]
     if worn > 0:
         return False
@@ -125,7 +127,8 @@ def two_sums_rows(f, i, ring, x, w, apart, largest, largest_beside):
         w[k], w[apart + k] = total + rest, beside + rest_beside
     worn = 0
     for k in range(rows):
-        worn += math.isnan(x[k]) | is_worn(w[k], largest) | is_worn(w[apart + k], largest_beside)  # a median hides NaN
+        # Terms are not below 0: a sum is 0 when all are. A median hides NaN.
+        worn += math.isnan(x[k]) | is_worn(w[k], largest, 0.0) | is_worn(w[apart + k], largest_beside, 0.0)
         w[2 * apart + k] = i[COUNT]
     if worn > 0:
         return False

@@ -8,7 +8,7 @@ from typing import Any
 from oneprice.compute.kernels.definition import Kernel, Output, Parameter, Start, Values
 from oneprice.compute.kernels.inlining import inlined, seldom
 from oneprice.compute.kernels.numbers import LN2, bits_of, log, log_parts
-from oneprice.compute.kernels.rows import finite, is_price, is_quote, plain
+from oneprice.compute.kernels.rows import finite, is_price, is_qty, is_quote, plain
 from oneprice.compute.kernels.turning import LEFT, can_turn, change_terms, neighbours, sum_rows, two_sums_rows
 from oneprice.compute.kernels.windows import (
     COUNT,
@@ -50,8 +50,10 @@ _YEAR_NS = 31_536_000 * 10**9  # 365 days: these markets never close
 
 @inlined
 def root(value):
-    """The square root; NaN of what is no variance."""
-    return math.sqrt(value) if value >= 0.0 else math.nan
+    """The square root; NaN of what is no variance. Of less than 0 none is taken: its NaN would have other bits in a loop than
+    row by row, as LLVM holds all NaN to be one."""
+    found = math.sqrt(max(0.0, value))
+    return found if is_qty(value) else math.nan
 
 
 # -- sums of squared returns ------------------------------------------------------------------------------------------
@@ -160,8 +162,8 @@ def bipower_var_rows(f, i, p, ring, x, w, apart):
 
 @inlined
 def bipower_var_finish(p, w, y):
-    y[0] = 0.5 * math.pi * w[2] / (w[2] - 1.0) * w[1]
-    y[1] = max(0.0, w[0] - y[0])
+    bipower = 0.5 * math.pi * w[2] / (w[2] - 1.0) * w[1]
+    y[0], y[1] = finite(bipower), finite(max(0.0, w[0] - bipower))
 
 
 BIPOWER_VAR = Kernel(
@@ -254,8 +256,8 @@ def medrv_rows(f, i, p, ring, x, w, apart):
 
 @inlined
 def medrv_finish(p, w, y):
-    y[0] = _MED * w[2] / (w[2] - 2.0) * w[0]
-    y[1] = _MIN * w[2] / (w[2] - 1.0) * w[1]
+    y[0] = finite(_MED * w[2] / (w[2] - 2.0) * w[0])
+    y[1] = finite(_MIN * w[2] / (w[2] - 1.0) * w[1])
 
 
 MEDRV = Kernel(
@@ -466,7 +468,7 @@ def atr_step(f, i, p, t, x, y):
         i[0] = 1
         return False
     true_range = max(high - low, abs(high - before), abs(low - before))
-    y[1] = true_range
+    y[1] = finite(true_range)
     if i[0] <= n:
         f[1] += true_range
         i[0] += 1
@@ -475,7 +477,7 @@ def atr_step(f, i, p, t, x, y):
         f[1] /= n
     else:
         f[1] = ((n - 1.0) * f[1] + true_range) / n
-    y[0] = f[1]
+    y[0] = finite(f[1])
     return False
 
 

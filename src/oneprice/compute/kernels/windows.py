@@ -262,14 +262,16 @@ def sum_clear(f, at):
 
 
 @inlined
-def sum_is_worn(f, at):
-    return is_worn(total_of(f, at), f[at + 2])
+def sum_is_worn(f, at, newest=0.0):
+    return is_worn(total_of(f, at), f[at + 2], newest)
 
 
 @inlined
-def is_worn(total, largest):
-    """Its digits may be those of rounding, or it ran out of the range of numbers. A sum that is 0 to the bit is good."""
-    return not (abs(total) >= _SPENT * largest or total == 0.0)
+def is_worn(total, largest, newest):
+    """Its digits may be those of rounding, or it ran out of the range of numbers. A sum that is 0 to the bit is good where its
+    newest term is no speck beside the largest: such terms cancel. Far larger ones that are gone took what was beside them."""
+    spent = _SPENT * largest
+    return not (abs(total) >= spent or (total == 0.0 and abs(newest) >= spent))
 
 
 @inlined
@@ -281,20 +283,16 @@ def sum_of(f, at, i, ring, columns=1, column=0):
 
 
 @inlined
-def sums_drop(f, i, at, ring, columns=1):
-    """Let the oldest row go, and take it off the sums at f[at]."""
-    slot = ring + columns * drop(i)
-    for column in range(columns):
-        add_to(f, at + SUM * column, -f[slot + column])
+def sum_drop(f, i, at, ring):
+    """Let the oldest row go, and take it off the sum at f[at]."""
+    add_to(f, at, -f[ring + drop(i)])
 
 
 @inlined
-def sums_keep(f, i, at, ring, columns=1):
-    """Make the sums anew from the ring now and then, and when their digits are gone."""
-    is_old = is_rebuild_due(i)
-    for column in range(columns):
-        if seldom(is_old or sum_is_worn(f, at + SUM * column)):
-            sum_of(f, at + SUM * column, i, ring, columns, column)
+def sum_keep(f, i, at, ring, newest):
+    """Make the sum anew from the ring now and then, and when its digits are gone."""
+    if seldom(is_rebuild_due(i) or sum_is_worn(f, at, newest)):
+        sum_of(f, at, i, ring)
 
 
 @inlined
@@ -305,13 +303,13 @@ def sum_row(f, i, t, term):
         sum_replace(f, 0, f[slot], term)
     else:
         while is_due(i, t):
-            sums_drop(f, i, 0, SUM)
+            sum_drop(f, i, 0, SUM)
         if is_full(i):
             return True
         slot = SUM + push(i, t)
         sum_add(f, 0, term)
     f[slot] = term
-    sums_keep(f, i, 0, SUM)
+    sum_keep(f, i, 0, SUM, term)
     return False
 
 
@@ -336,11 +334,32 @@ TOTAL = 2
 
 
 @inlined
+def total_less(f, at, total, rest):
+    f[at], lost = exchanged(total, f[at])
+    f[at + 1] = lost + (f[at + 1] - rest)
+
+
+@inlined
+def totals_keep(f, i, at, ring, columns, width):
+    """Now and then all totals begin with the oldest row again, so that what far larger terms took along is not missed for
+    ever. `width`: of a row of the ring, whose totals come first."""
+    if seldom(i[REMOVED] >= max(REBUILD_EVERY, i[COUNT])):
+        i[REMOVED] = 0
+        for column in range(columns):
+            own, oldest = at + TOTAL * column, ring + width * slot_at(i, 0) + TOTAL * column
+            total, rest = (f[oldest], f[oldest + 1]) if i[COUNT] > 0 else (f[own], f[own + 1])
+            for k in range(i[COUNT]):
+                total_less(f, ring + width * slot_at(i, k) + TOTAL * column, total, rest)
+            total_less(f, own, total, rest)
+
+
+@inlined
 def totals_push(f, i, t, at, ring, columns=1, base=TIMES):
     """The oldest rows go as is due, a row comes; its terms are to be added to f[at] next. → whether there was no room."""
     drop_due(i, t, base)
     if is_full(i):
         return True
+    totals_keep(f, i, at, ring, columns, TOTAL * columns)
     for column in range(columns):
         if seldom(not math.isfinite(f[at + TOTAL * column])):
             i[COUNT] = 0  # beyond the range of numbers: the window begins anew
@@ -406,8 +425,9 @@ def mean_of(f, at):
 
 @inlined
 def moments_are_worn(f, at):
-    """Whether its digits are gone: removals have left little of the sum, or the mean has gone far from the origin."""
-    return f[at + 1] < _SHARE * f[at + 3] or f[at] * f[at] > _FAR * f[at + 1]
+    """Whether its digits are gone: removals have left little of the sum, the mean has gone far from the origin, or they are no
+    numbers."""
+    return not (f[at + 1] >= _SHARE * f[at + 3] and f[at] * f[at] <= _FAR * f[at + 1])
 
 
 @inlined
@@ -449,3 +469,10 @@ def moments_row(f, i, t, value):
     if seldom(is_rebuild_due(i) or moments_are_worn(f, 0)):
         moments_of(f, 0, i, MOMENTS)
     return False
+
+
+@inlined
+def moments_leave(f, i, w, value):
+    """For `finish`: the mean, the sum of squares around it, the value's way from it, n."""
+    if is_ready(i):
+        w[0], w[1], w[2], w[3] = mean_of(f, 0), f[1], value - f[2] - f[0], i[COUNT]
