@@ -3,6 +3,7 @@ there, states are saved and merged, and an argument that cannot be used is named
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_world import HARD, columns_of, made_absurd, recorded_columns_of, series, times
 
-from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Kernel, KernelError
+from oneprice.compute.kernels.definition import BOOK, INT8_NONE, Kernel, KernelError, Parameter
 from oneprice.compute.kernels.registry import ALIASES, KERNELS, find
 from oneprice.compute.kernels.streaming import Streaming, compute, parts_of
 
@@ -223,16 +224,43 @@ def test_hard_input_gives_numbers_or_none(kernel: Kernel, kind: str) -> None:
         assert (kernel.name, name) in INFINITE or not np.isinf(column.astype(float)).any(), name
 
 
+def allowed(parameter: Parameter) -> st.SearchStrategy[Any]:
+    """What a parameter may be, within reason: windows of few rows."""
+    low = next((bound for bound in (parameter.low, parameter.above) if bound is not None), -1e6)
+    high = next((bound for bound in (parameter.high, parameter.below) if bound is not None), 1e6)
+    durations = st.sampled_from(["1us", "100ms", "3s", "1m"])
+    if parameter.kind in ("int", "window"):
+        fewest = max(int(low), -40)
+        counts = st.integers(fewest, min(int(high), fewest + 40))
+        return counts if parameter.kind == "int" else counts | durations
+    return {
+        "choice": st.sampled_from(parameter.choices or ("",)), "bool": st.booleans(), "duration": durations,
+        "float": st.floats(low + 1e-9 * (parameter.above is not None), high - 1e-9 * (parameter.below is not None)),
+        "floats": st.none(),
+    }[parameter.kind]  # fmt: skip
+
+
+def made_with(kernel: Kernel, parameters: dict[str, Any]) -> Streaming:
+    """With these parameters, where they can be used together, and the inputs are as wide as without them."""
+    short = SHORT.get(kernel.name, {})
+    try:
+        ours = Streaming(kernel, **(short | parameters))
+    except KernelError:
+        return made(kernel)
+    return ours if kernel.widths(ours._values) == kernel.widths(kernel.values(short)) else made(kernel)
+
+
 @every_kernel
-@settings(max_examples=8)
-@given(seed=st.integers(0, 10**6), share=st.sampled_from([0.01, 0.1, 0.5]))
+@settings(max_examples=12)
+@given(data=st.data(), seed=st.integers(0, 10**6), share=st.sampled_from([0.0, 0.01, 0.1, 0.5]))
 def test_whatever_comes_in_no_infinity_comes_out_and_cuts_change_no_bit(
-    kernel: Kernel, seed: int, share: float
+    kernel: Kernel, data: st.DataObject, seed: int, share: float
 ) -> None:
-    """No error either, and not the bits of a NaN: rows one by one are those of the batch."""
+    """Whatever the parameters are, too. No error either, and not the bits of a NaN: rows one by one are those of the batch."""
     rng = np.random.default_rng(seed)
+    parameters = data.draw(st.fixed_dictionaries({}, optional={one.name: allowed(one) for one in kernel.parameters}))
     columns, t = made_absurd(columns_of(kernel, rng, N), rng, share), times(rng, N)
-    whole, streaming = made(kernel).update(t, **columns), made(kernel)
+    whole, streaming = made_with(kernel, parameters).update(t, **columns), made_with(kernel, parameters)
     for name, column in whole.items():
         assert (kernel.name, name) in INFINITE or not np.isinf(column.astype(float)).any(), name
     edges = np.unique([0, N, *np.cumsum(rng.choice([1, 1, 2, 40], N)).clip(0, N)])
@@ -340,6 +368,39 @@ def test_what_cannot_be_used_is_named(kernel: Kernel) -> None:
                 wrong = int(bound + beyond) if parameter.kind in ("int", "window") else bound + beyond
                 with pytest.raises(KernelError, match=f"{kernel.name}: {parameter.name}=.*it must be "):
                     Streaming(kernel, **(short | {parameter.name: wrong}))
+
+
+NONSENSE = (
+    None,
+    "abc",
+    "",
+    -1.5,
+    [],
+    [None],
+    {},
+    object(),
+    math.nan,
+    math.inf,
+    10**30,
+    1j,
+    b"x",
+    "-5s",
+    "99999999999999d",
+)
+
+
+@every_kernel
+def test_a_parameter_that_cannot_be_used_is_named(kernel: Kernel) -> None:
+    """Some take what others refuse: a name, a number below zero, nothing."""
+    refused = 0
+    for parameter in kernel.parameters:
+        for value in NONSENSE:
+            try:
+                Streaming(kernel, **(SHORT.get(kernel.name, {}) | {parameter.name: value}))
+            except KernelError as error:
+                assert parameter.name in str(error)
+                refused += 1
+    assert refused >= len(NONSENSE) // 2 * len(kernel.parameters)
 
 
 def test_names_are_found_and_near_ones_told() -> None:

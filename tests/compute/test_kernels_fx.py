@@ -232,7 +232,7 @@ def test_the_schedule_is_the_naive_one_across_changes_of_the_clocks(around: str)
 
 
 def test_the_window_lies_within_the_day() -> None:
-    with pytest.raises(KernelError, match="wmr_schedule: fix_s=60: the window of 300 s"):
+    with pytest.raises(KernelError, match="wmr_schedule: fix_s=60, window_s=300: the window around it"):
         Streaming("wmr_schedule", fix_s=60)
 
 

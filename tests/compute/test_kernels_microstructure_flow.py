@@ -232,6 +232,14 @@ def test_vpin_by_bulk_volume(world: dict[str, Any]) -> None:
     assert np.isfinite(ours).mean() > 0.3
 
 
+def test_vpin_is_a_share_of_the_buckets_however_large_a_trade_is() -> None:
+    rng = np.random.default_rng(1)
+    q, s = rng.choice([1.0, 7.0, 1e19, 1e300, 1.7e308], 500), rng.choice([-1.0, 1.0], 500)
+    ours = compute("vpin", p=np.ones(500), q=q, s=s, bucket_qty=4.0, buckets=5)["vpin"]
+    assert (np.isnan(ours) | (ours >= 0.0) & (ours <= 1.0)).all()
+    assert np.isfinite(ours).sum() > 400
+
+
 def test_one_trade_over_more_buckets_than_the_window_holds() -> None:
     ours = compute("vpin", p=[1.0] * 3, q=[1e12, 3.0, 4.0], s=[1.0, -1.0, -1.0], bucket_qty=4.0, buckets=2)["vpin"]
     assert ours.tolist() == [1.0, 1.0, 1.0]

@@ -73,7 +73,7 @@ def test_fitted_lambdas_are_those_of_scipy(x: Any) -> None:
 
 
 def test_a_lambda_is_said_or_fitted() -> None:
-    with pytest.raises(KernelError, match="boxcox: lam is missing"):
+    with pytest.raises(KernelError, match="boxcox: lambda_ is missing"):
         Streaming("boxcox")
     for values in ([], [2.0, 2.0], [1.0, -1.0]):
         with pytest.raises(KernelError, match="no two values that differ"):

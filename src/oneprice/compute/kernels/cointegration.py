@@ -22,7 +22,7 @@ from oneprice.compute.kernels.definition import (
 )
 from oneprice.compute.kernels.inlining import outlined
 from oneprice.compute.kernels.numbers import log1p
-from oneprice.compute.kernels.rows import all_finite
+from oneprice.compute.kernels.rows import all_finite, finite
 from oneprice.compute.kernels.windows import (
     CAPACITY,
     COUNT,
@@ -98,7 +98,7 @@ def engle_granger_step(f, i, p, t, x, y):
     beta, adf, p_value, lags, reason = engle_granger(
         left[1], left[0], y_squares, x_squares, criterion, most, trend, room, left[2]
     )
-    y[0] = beta
+    y[0] = finite(beta)
     if reason == TESTED:
         y[1], y[2], y[3] = adf, p_value, lags
     return False

@@ -11,10 +11,8 @@ from oneprice.compute.kernels.definition import (
     Floats,
     Ints,
     Kernel,
-    KernelError,
     Output,
     Parameter,
-    Span,
     Start,
     Values,
 )
@@ -180,8 +178,6 @@ def xcorr_leadlag_step(f, i, p, t, x, y):
 
 
 def _lead_start(values: Values) -> Start:
-    if not isinstance(values["w"], Span) or not isinstance(values["step"], Span):
-        raise KernelError('xcorr_leadlag: w and step must both be durations such as "60s" and "100ms"')
     lags = 2 * values["lags"] + 1
     i = np.zeros(_PLACES + 4 * lags + 2 * FIRST_CAPACITY, dtype=np.int64)
     i[CAPACITY], i[_LAGS], i[SPAN] = FIRST_CAPACITY, lags, values["w"].ns

@@ -274,7 +274,7 @@ def _overlaps(name: str, count: int, output: str, formula: str, alias: str, diff
         return wider_f, wider_i
 
     window = Parameter(
-        name="w", kind="duration", default="60s", help="observations of the last so long; None: all of them"
+        name="w", kind="duration", default="60s", or_none=True, help="observations of the last so long; None: all of them",
     )  # fmt: skip
     return Kernel(
         name=name, module=__name__, formula=formula, inputs=("x", "y"), outputs=(Output(output),), parameters=(window,),

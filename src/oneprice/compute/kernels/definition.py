@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -49,6 +49,8 @@ _UNITS_NS = {
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
 INT8_NONE = -128  # what a row without a value is in an `int8` output
+_FITS = 1 << 62  # whole numbers and nanoseconds below this, even the difference of two of them, fit into 64 bits
+_LARGEST_WINDOW = 10**9  # observations, eight gigabytes of them
 NO_INTEGER = -(1 << 63)  # what stands for no value in an input of whole numbers
 
 
@@ -69,7 +71,8 @@ def decoded(saved: bytes, kind: type[_Read], error: str) -> _Read:
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """One parameter. `kind`: float, int, bool, choice, floats (one or several), window (a count of observations or a
-    duration), duration. None as default: it may be left out. The range is [low, high], or open at an end."""
+    duration), duration. None as default: it may be left out; `or_none`: None may be given where it is not the default. The
+    range is [low, high], or open at an end."""
 
     name: str
     kind: str
@@ -79,6 +82,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     above: float | None = None  # the value itself excluded
     below: float | None = None
     choices: tuple[str, ...] = ()
+    or_none: bool = False
     help: str = ""
 
     @property
@@ -97,15 +101,15 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         ]  # fmt: skip
         what = {
             "int": "a whole number", "float": "a number", "floats": "numbers", "duration": 'a duration such as "5s"',
-            "window": 'a count of observations or a duration such as "5s"',
+            "window": f'a count of observations up to {_LARGEST_WINDOW:g} or a duration such as "5s"',
         }[self.kind]  # fmt: skip
-        return f"{what} {' and '.join(bounds)}".strip()
+        return f"{what} {' and '.join(bounds)}".strip() + " or None" * self.or_none
 
     def read(self, kernel: str, value: Any) -> Any:
         """The value as the kernel uses it; durations as ns in a `Span`. KernelError names what is wrong."""
-        if value is None:
+        if value is None and (self.default is None or self.or_none):
             return None
-        read = {
+        read = None if value is None else {
             "float": self._number, "int": self._whole, "bool": self._flag, "choice": self._choice,
             "floats": self._numbers, "window": self._window, "duration": span,
         }[self.kind](value)  # fmt: skip
@@ -129,7 +133,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     def _whole(self, value: Any) -> int | None:
         is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return int(value) if is_whole else None
+        return int(value) if is_whole and abs(int(value)) < _FITS else None
 
     def _flag(self, value: Any) -> bool | None:
         return bool(value) if isinstance(value, bool | np.bool_) else None
@@ -138,11 +142,12 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         return value if value in self.choices else None
 
     def _numbers(self, value: Any) -> tuple[float | None, ...]:
-        values = (value,) if isinstance(value, int | float) else tuple(value)
+        values = tuple(value) if isinstance(value, Iterable) else (value,)
         return tuple(self._number(one) for one in values) or (None,)
 
     def _window(self, value: Any) -> Any:
-        return span(value) if isinstance(value, str) else self._whole(value)
+        count = self._whole(value)
+        return span(value) if count is None else count if count <= _LARGEST_WINDOW else None
 
 
 class Span(NamedTuple):
@@ -154,7 +159,8 @@ class Span(NamedTuple):
 def span(value: Any) -> Span | None:
     """`"5s"`, `"100ms"`, `"1h"` as a span; None for what is no duration."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return Span(round(float(found[1]) * _UNITS_NS[found[2]])) if found and float(found[1]) > 0 else None
+    ns = float(found[1]) * _UNITS_NS[found[2]] if found else 0.0
+    return Span(round(ns)) if 0.0 < ns < _FITS else None
 
 
 def _numeric(value: Any) -> tuple[float, ...]:

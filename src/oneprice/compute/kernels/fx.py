@@ -288,7 +288,7 @@ def _wmr_start(values: Values) -> Start:
     window_s, fix_s = values["window_s"], values["fix_s"]
     if not window_s / 2 <= fix_s <= DAY_S - window_s / 2:
         raise KernelError(
-            f"wmr_schedule: fix_s={fix_s!r}: the window of {window_s:g} s around it must lie within a London day"
+            f"wmr_schedule: fix_s={fix_s!r}, window_s={window_s:g}: the window around it must lie within a London day"
         )
     return Start(np.zeros(1), np.zeros(3, dtype=np.int64), np.array([window_s * NS_PER_S, float(fix_s)]))
 

@@ -381,7 +381,7 @@ def resiliency_step(f, i, p, t, x, w):
 def resiliency_finish(p, w, y):
     slope, _, _ = line_left(w)
     half_life = -LN2 / log(1.0 + slope) * p[0]
-    y[0] = finite(-slope)
+    y[0] = -slope
     y[1] = half_life if -1.0 < slope < 0.0 else math.nan
 
 

@@ -215,10 +215,11 @@ def vpin_fill(f, i, bucket_qty, qty, share):
         return
     vpin_end_bucket(f, i, abs(f[_SIGNED] + share * room))
     rest = max(0.0, qty - room)
-    whole = math.floor(rest / bucket_qty + _FULL)
-    for _ in range(min(whole, i[SIZE])):
+    buckets = np.floor(rest / bucket_qty + _FULL)
+    for _ in range(int(min(buckets, i[SIZE]))):
         vpin_end_bucket(f, i, abs(share) * bucket_qty)
-    f[_FILLED] = max(0.0, rest - whole * bucket_qty)
+    left = rest - buckets * bucket_qty
+    f[_FILLED] = left if 0.0 < left < bucket_qty else 0.0  # of 2^53 buckets no digit is left
     f[_SIGNED] = share * f[_FILLED]
 
 
@@ -257,7 +258,7 @@ def vpin_step(f, i, p, t, x, y):
         i[_BAR] = bar
         i[SEEN] = 1
     if i[COUNT] == i[SIZE]:
-        y[0] = total_of(f, _TOXIC) / (i[SIZE] * p[0])
+        y[0] = finite(total_of(f, _TOXIC) / (i[SIZE] * p[0]))
     return False
 
 

@@ -121,9 +121,9 @@ def _forgetting(values: Values, floats: int) -> Start:
     way = given[0] if given else "halflife"
     value = values[way] if given else 20.0
     alpha = {
-        "alpha": value, "halflife": -expm1(-LN2 / value), "span": 2.0 / (value + 1.0),
-        "com": 1.0 / (1.0 + value), "tau_s": 0.0,
-    }[way]  # fmt: skip
+        "alpha": lambda: value, "halflife": lambda: -expm1(-LN2 / value), "span": lambda: 2.0 / (value + 1.0),
+        "com": lambda: 1.0 / (1.0 + value), "tau_s": lambda: 0.0,
+    }[way]()  # fmt: skip
     tau_ns = value * 1e9 if way == "tau_s" else 0.0
     return plain(floats, 2, alpha, tau_ns, float(values["adjust"]))._replace(by_time=way == "tau_s")
 

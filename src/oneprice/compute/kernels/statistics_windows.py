@@ -258,7 +258,7 @@ def rolling_quantile_step(f, i, p, t, x, y):
     if sorted_row(f, i, t, x[0]):
         return True
     if is_ready(i):
-        y[0] = quantile_of(ascending(f, i), i[COUNT], p[0])
+        y[0] = finite(quantile_of(ascending(f, i), i[COUNT], p[0]))
     return False
 
 

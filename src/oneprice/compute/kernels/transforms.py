@@ -109,7 +109,7 @@ def yeo_johnson_step(f, i, p, t, x, y):
 def _power(name: str, formula: str, step: Any, source: str, differs: str) -> Kernel:
     def start(values: Values) -> Start:
         if values["lambda_"] is None:
-            raise KernelError(f"{name}: lam is missing: say λ, or fit it with transforms.fitted_lambda")
+            raise KernelError(f"{name}: lambda_ is missing: say λ, or fit it with transforms.fitted_lambda")
         return Start(np.zeros(0), np.zeros(0, dtype=np.int64), np.array([values["lambda_"]]))
 
     return Kernel(

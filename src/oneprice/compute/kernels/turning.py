@@ -77,9 +77,7 @@ def sum_rows(f, i, p, ring, x, w, apart):
         w[k] = total + rest
     worn = 0
     for k in range(rows):
-        worn += is_worn(
-            w[k], largest, x[k]
-        )  # by the largest of them all, so rather too often; and after what is no number
+        worn += is_worn(w[k], largest, x[k])  # by the largest of all, so rather too often; and after what is no number
         w[apart + k] = i[COUNT]
     if worn > 0:
         return False
