@@ -371,22 +371,8 @@ def test_what_cannot_be_used_is_named(kernel: Kernel) -> None:
 
 
 NONSENSE = (
-    None,
-    "abc",
-    "",
-    -1.5,
-    [],
-    [None],
-    {},
-    object(),
-    math.nan,
-    math.inf,
-    10**30,
-    1j,
-    b"x",
-    "-5s",
-    "99999999999999d",
-)
+    None, "abc", "", -1.5, [], [None], {}, object(), math.nan, math.inf, 10**30, 1j, b"x", "-5s", "99999999999999d",
+)  # fmt: skip
 
 
 @every_kernel

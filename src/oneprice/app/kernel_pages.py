@@ -147,7 +147,7 @@ quantity, a crossed quote) is as if it had not come: the state stays as it was, 
 are small whole numbers (`int8`). Windows count rows that can be used. A division by zero (a flat window, no volume) is NaN,
 too, and so is what is beyond the range of numbers: never 0, and never an infinity (but for the half-life of what does not come
 back). A number that no market has, a price of 1e100, is forgotten when it has left the window: sums that it wore out are made
-anew, at the latest after 4096 rows have left.
+anew, at the latest after 4096 rows have left, or as many as the window holds if that is more.
 
 ```python
 >>> compute("log_returns", p=[100.0, np.nan, 101.0])

@@ -109,7 +109,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         """The value as the kernel uses it; durations as ns in a `Span`. KernelError names what is wrong."""
         if value is None and (self.default is None or self.or_none):
             return None
-        read = None if value is None else {
+        read = {
             "float": self._number, "int": self._whole, "bool": self._flag, "choice": self._choice,
             "floats": self._numbers, "window": self._window, "duration": span,
         }[self.kind](value)  # fmt: skip

@@ -335,6 +335,7 @@ TOTAL = 2
 
 @inlined
 def total_less(f, at, total, rest):
+    """A total that begins so much later."""
     f[at], lost = exchanged(total, f[at])
     f[at + 1] = lost + (f[at + 1] - rest)
 
